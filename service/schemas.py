@@ -94,7 +94,7 @@ class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
 
-# Requests
+# What is asked
 
 
 class ComposeRequest(_Request):
@@ -235,7 +235,7 @@ class AliasRequest(_Request):
     digest: Digest | None = Field(None, description="Instead of `version`.")
 
 
-# Answers: inference
+# What inference answers
 
 
 class Composition(_Answer):
@@ -291,7 +291,7 @@ class PredictionList(_Answer):
     predictions: list[Prediction]
 
 
-# Answers: jobs
+# What jobs answer
 
 
 class Job(_Answer):
@@ -331,7 +331,7 @@ class JobEvent(_Answer):
     data: dict[str, Any]
 
 
-# Answers: models
+# What models answer
 
 
 class ModelSummary(_Answer):
@@ -406,7 +406,7 @@ class AliasList(_Answer):
     aliases: list[Alias]
 
 
-# Answers: data sets, health, errors
+# What data sets, health and errors answer
 
 
 class Dataset(_Answer):
