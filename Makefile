@@ -1,0 +1,60 @@
+# `make help` lists what can be done. Everything runs from .venv, which `make install` fills from the locks.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up test lint format types check openapi bench compose-test lock clean
+
+help: ## list the targets
+	@echo "make TARGET [ARGS='--options of the program that it runs']"
+	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r name does; do printf '  %-13s %s\n' "$$name" "$$does"; done
+
+install: $(INSTALLED) ## make .venv with exactly the locked dependencies and MODA itself
+
+# The first Python of at least 3.11 that can make environments; PYTHON=... goes before all others.
+$(INSTALLED): pyproject.toml requirements/tools.txt requirements/dev.txt
+	@for name in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
+	  if "$$name" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$name; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "MODA needs Python 3.11 or newer that can make virtual environments: install python3 (on Debian and Ubuntu python3-venv too), or name one: make $(or $(MAKECMDGOALS),install) PYTHON=/path/to/python3" >&2; exit 1; \
+	fi; \
+	echo "Installing into $(VENV) with $$("$$python" -VV | cut -d' ' -f1-2)"; "$$python" -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(INSTALLED) ## the whole product on real handwritten digits, with a report (a few minutes)
+	@$(BIN)/moda demo $(ARGS)
+
+up: $(INSTALLED) ## start Redis, a worker and the service on 127.0.0.1:8000, and leave them running
+	@$(BIN)/moda up $(ARGS)
+
+test: $(INSTALLED) ## all tests
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+
+lint: $(INSTALLED) ## style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(INSTALLED) ## rewrite the sources in the project's formatting
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+types: $(INSTALLED) ## strict type check
+	@$(BIN)/mypy
+
+check: lint types test ## lint, types and test
+
+lock: $(INSTALLED) ## resolve the dependencies anew into requirements/ (ARGS=--upgrade takes newer ones)
+	@requirements/lock.sh $(BIN)/uv $(ARGS)
+
+compose-test: ## build the images and run the main job through them (needs a Docker engine)
+	@docker/compose-test.sh
+
+clean: ## remove .venv and what tools left behind
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis
