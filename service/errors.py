@@ -1,0 +1,173 @@
+"""Every error as a problem document (RFC 9457): one table of statuses, one way to render them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from moda_core.errors import (
+    Cancelled,
+    Conflict,
+    Corrupt,
+    InvalidInput,
+    ModaError,
+    NotFound,
+    PreconditionFailed,
+    StorageFailure,
+    TooLarge,
+    TrainingFailure,
+    Unavailable,
+    UnreadableFile,
+    UnreadableImage,
+    UnsupportedType,
+    Untraceable,
+)
+from service.schemas import ErrorItem, Problem
+
+__all__ = ["PROBLEM_RESPONSES", "STATUS", "install", "problem_response", "status_of"]
+
+# What each error means to a client: status, code. The nearest class of an error decides.
+STATUS: dict[type[ModaError], tuple[int, str]] = {
+    UnreadableImage: (400, "unreadable-image"),
+    UnreadableFile: (400, "unreadable-file"),
+    NotFound: (404, "not-found"),
+    Conflict: (409, "conflict"),
+    Untraceable: (409, "untraceable"),
+    Cancelled: (409, "cancelled"),
+    PreconditionFailed: (412, "precondition-failed"),
+    TooLarge: (413, "too-large"),
+    UnsupportedType: (415, "unsupported-type"),
+    InvalidInput: (422, "invalid-input"),
+    TrainingFailure: (500, "training-failure"),
+    Corrupt: (500, "corrupt"),
+    ModaError: (500, "internal"),
+    StorageFailure: (503, "storage-failure"),
+    Unavailable: (503, "unavailable"),
+}
+
+_HTTP_CODES = {400: "malformed", 404: "no-such-route", 405: "method-not-allowed", 413: "too-large"}
+_SHOWN_CHARACTERS = 120
+_RETRY_AFTER_S = "5"
+
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "A problem document (RFC 9457).",
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+}
+
+
+def status_of(error: ModaError) -> tuple[int, str]:
+    """HTTP status and code of an error."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def problem_response(
+    request: Request,
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    **members: Any,
+) -> Response:
+    """A problem document; `members` are those of `Problem` that not every error has."""
+    problem = Problem(
+        type=f"urn:moda:problem:{code}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=_printable(detail),
+        instance=_printable(request.url.path),
+        code=code,
+        request_id=getattr(request.state, "request_id", ""),
+        **members,
+    )
+    retry = {"Retry-After": _RETRY_AFTER_S} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    return JSONResponse(
+        problem.model_dump(mode="json", exclude_none=True),
+        status,
+        headers={**retry, **(headers or {})},
+        media_type="application/problem+json",
+    )
+
+
+def _printable(text: str) -> str:
+    """The text without lone surrogates, which no UTF-8 answer can hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _shown(value: object) -> str | int | float | bool | None:
+    """What was given, fit for JSON and cut short."""
+    if value is None or isinstance(value, bool) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if isinstance(value, int) and abs(value) < 2**53:
+        return value
+    if isinstance(value, int):
+        return f"a whole number of {value.bit_length()} bits"
+    text = _printable(value if isinstance(value, str) else repr(value))
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def _on_moda_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ModaError)
+    status, code = status_of(error)
+    members: dict[str, Any] = {}
+    if isinstance(error, InvalidInput):
+        members = {"field": _printable(error.field), "value": _shown(error.value), "remedy": _printable(error.remedy)}
+    elif isinstance(error, NotFound):
+        members = {"field": error.kind, "value": _shown(error.name), "remedy": _printable(error.remedy)}
+    elif hasattr(error, "remedy"):
+        members = {"remedy": _printable(error.remedy)}
+    return problem_response(request, status, code, str(error), **members)
+
+
+def _field(location: Sequence[str | int]) -> str:
+    """`spec.epochs` of `("body", "spec", "epochs")`; the tag of a union's member is left in."""
+    inner = [str(part) for part in location if part not in {"body", "query", "path", "header"}]
+    return ".".join(inner) or str(location[0] if location else "body")
+
+
+def _on_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    items = [
+        ErrorItem(field=_printable(_field(one["loc"])), value=_shown(one.get("input")), detail=_printable(one["msg"]))
+        for one in error.errors()[:50]
+    ]
+    detail = "; ".join(f"{item.field}: {item.detail}" for item in items[:5])
+    first = items[0]
+    return problem_response(
+        request,
+        422,
+        "invalid-input",
+        detail,
+        field=first.field,
+        value=first.value,
+        remedy="see /docs for what this request takes",
+        errors=items,
+    )
+
+
+def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    # A body that cannot be parsed is a bad request like any other: 400 is kept for files and images.
+    status = 422 if error.status_code == HTTPStatus.BAD_REQUEST else error.status_code
+    code = _HTTP_CODES.get(error.status_code, HTTPStatus(status).phrase.lower().replace(" ", "-"))
+    details = {
+        404: f"there is nothing at {request.url.path}; see /docs for what there is",
+        405: f"{request.method} is not possible at {request.url.path}; see /docs",
+    }
+    return problem_response(request, status, code, details.get(status, str(error.detail)), headers=error.headers)
+
+
+def install(app: FastAPI) -> None:
+    """Make `app` answer every foreseen error with a problem document; the rest is telemetry's."""
+    app.add_exception_handler(ModaError, _on_moda_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_error)

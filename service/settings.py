@@ -1,0 +1,46 @@
+"""The service's settings: the environment's `MODA_*`, read once where the process starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["Settings"]
+
+MEBIBYTE = 2**20
+
+
+class Settings(BaseSettings):
+    """Where things are and what is allowed.
+
+    Attributes:
+        registry: a folder or an object store's URL; `registry` below `home` when not given.
+        device: `auto` takes CUDA when it is there.
+        import_dir: the only folder of the server that `POST /datasets` may name; None for none.
+        max_body_bytes: of any request but an upload of a model or data set.
+        max_upload_bytes: of those.
+        max_pixels: of all images of one prediction together.
+        cache_bytes: of composed and loaded models kept ready.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="MODA_", frozen=True, extra="ignore")
+
+    home: Path = Field(default_factory=lambda: Path.home() / ".moda")
+    redis_url: str = DEFAULT_REDIS_URL
+    registry: str = ""
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65_535)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    import_dir: Path | None = None
+    max_body_bytes: int = Field(64 * MEBIBYTE, gt=0)
+    max_upload_bytes: int = Field(8192 * MEBIBYTE, gt=0)
+    max_pixels: int = Field(50_000_000, gt=0)
+    cache_bytes: int = Field(1024 * MEBIBYTE, ge=0)
+
+    @property
+    def registry_location(self) -> str:
+        """The folder or URL of the registry."""
+        return self.registry or str(self.home / "registry")
