@@ -42,7 +42,9 @@ class Timing:
             if not value > 0:
                 raise InvalidInput(period.name, value, "not a period", "give a number above 0")
         if self.heartbeat_s * 2 > self.lease_s:
-            raise InvalidInput("heartbeat_s", self.heartbeat_s, "too slow for the lease", "give at most half of lease_s")
+            raise InvalidInput(
+                "heartbeat_s", self.heartbeat_s, "too slow for the lease", "give at most half of lease_s"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
