@@ -6,15 +6,12 @@ lost or doubled: the record decides. So no result backend, no redelivery, no rem
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from celery import Celery
 
 from worker.connection import CONNECT_TIMEOUT_S
 from worker.contract import Keys
-
-if TYPE_CHECKING:
-    from typing import Any
 
 __all__ = ["TASK", "celery_app", "ring"]
 
@@ -62,5 +59,4 @@ def ring(app: Celery, job_id: str) -> None:
     Raises:
         Exception: whatever kombu or redis raise when the broker is gone; the reaper will ring again.
     """
-    options: dict[str, Any] = {"expires": None, "ignore_result": True}
-    app.send_task(TASK, args=[job_id], **options)
+    app.send_task(TASK, args=[job_id])

@@ -49,7 +49,7 @@ class Jobs:
         self.redis = connect(redis_url)
         self.scripts = Scripts(self.redis)
         self._app = celery_app(redis_url)
-        self._address = shown_address(redis_url)
+        self.address = shown_address(redis_url)
 
     def submit(
         self, request: JobRequest, *, result_exists: Callable[[JobRecord], bool] = lambda _record: True
@@ -70,7 +70,7 @@ class Jobs:
         """The id of the job; rings when it is new."""
         fresh, digest = secrets.token_hex(8), request_digest(kind, request)
         arguments = [fresh, kind, digest, canonical_json(request.to_json()), replaced]
-        with answering(self._address):
+        with answering(self.address):
             job_id = cast("str", self.scripts.submit(args=arguments))
         if job_id == fresh:
             self.ring(job_id)
@@ -98,7 +98,7 @@ class Jobs:
 
     def list(self, *, limit: int = 100, offset: int = 0) -> Sequence[JobRecord]:
         """Records, newest first."""
-        with answering(self._address):
+        with answering(self.address):
             ids = cast("Sequence[str]", self.redis.zrevrange(Keys.ALL, offset, offset + limit - 1))
         return self._read(ids)
 
@@ -110,7 +110,7 @@ class Jobs:
         Raises:
             NotFound: there is no such job.
         """
-        with answering(self._address):
+        with answering(self.address):
             self.scripts.cancel(args=[job_id])
         return self.get(job_id)
 
@@ -127,14 +127,14 @@ class Jobs:
             raise InvalidInput("after", after, "not the id of an event", "give one such as 1763800000000-0, or 0")
         self.get(job_id)
         block_ms = int(min(wait_s, LONGEST_WAIT_S) * 1000) or None
-        with answering(self._address):
+        with answering(self.address):
             streams = cast("Any", self.redis.xread({Keys.EVENTS + job_id: after}, count=limit, block=block_ms))
         entries = streams[0][1] if streams and isinstance(streams, list) else next(iter((streams or {}).values()), [])
         return [JobEvent(id=eid, event=entry["event"], data=json.loads(entry["data"])) for eid, entry in entries]
 
     def workers(self) -> Sequence[str]:
         """The names of the workers that have been heard of lately."""
-        with answering(self._address):
+        with answering(self.address):
             now_ms = self._now_ms(self.redis.time())
             return cast("Sequence[str]", self.redis.zrangebyscore(Keys.WORKERS, now_ms, "+inf"))
 
@@ -144,7 +144,7 @@ class Jobs:
         Raises:
             Unavailable: they cannot.
         """
-        with answering(self._address):
+        with answering(self.address):
             self.redis.ping()
 
     @staticmethod
@@ -159,7 +159,7 @@ class Jobs:
             pipeline.zrange(name, 0, -1, withscores=True)
         for job_id in ids:
             pipeline.hgetall(Keys.JOB + job_id)
-        with answering(self._address):
+        with answering(self.address):
             time, workers, running, *hashes = pipeline.execute()
         now_ms = self._now_ms(time)
         present = sum(end > now_ms for _, end in workers)

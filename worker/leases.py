@@ -1,0 +1,77 @@
+"""A worker's hold on one job: taken, renewed and ended by scripts that check its fencing token."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any, Final, Literal, cast
+
+from moda_core.specs import canonical_json
+from worker.connection import answering
+from worker.contract import JobRecord
+from worker.jobs import Jobs
+from worker.settings import Timing
+
+__all__ = ["Holding", "Lease", "take"]
+
+Holding = Literal["held", "cancel", "lost"]
+_ERROR_CHARACTERS: Final = 2000
+
+
+class Lease:
+    """One attempt at one job. Every write is refused once another worker has taken the job.
+
+    All methods raise `Unavailable` while Redis does not answer.
+
+    Attributes:
+        record: the job as it was when taken.
+        token: the fencing token: the number of this attempt.
+    """
+
+    def __init__(self, jobs: Jobs, record: JobRecord, token: int, timing: Timing) -> None:
+        self.record, self.token = record, token
+        self._jobs, self._lease_ms = jobs, int(timing.lease_s * 1000)
+
+    def renew(self) -> Holding:
+        """Hold the job for another lease, also after the last one ran out and nobody took it."""
+        return cast("Holding", self._call(self._jobs.scripts.renew, self._lease_ms))
+
+    def look(self) -> Holding:
+        """Whether the job is still held, and whether it was asked to stop."""
+        return cast("Holding", self._call(self._jobs.scripts.look))
+
+    def report(self, event: str, data: Mapping[str, Any]) -> bool:
+        """Append an event, which is also the job's progress from now; False when refused."""
+        progress = canonical_json({"event": event, **data})
+        return bool(self._call(self._jobs.scripts.event, event, canonical_json(dict(data)), progress))
+
+    def succeed(self, result: Mapping[str, Any]) -> bool:
+        """End the job with its result; False when refused. Doing it twice is doing it once."""
+        return bool(self._call(self._jobs.scripts.finish, "succeeded", canonical_json(dict(result)), ""))
+
+    def fail(self, error: str) -> bool:
+        """End the job with the reason why; False when refused."""
+        return bool(self._call(self._jobs.scripts.finish, "failed", "", error[:_ERROR_CHARACTERS]))
+
+    def cancel(self) -> bool:
+        """End the job as cancelled; False when refused."""
+        return bool(self._call(self._jobs.scripts.finish, "cancelled", "", ""))
+
+    def release(self) -> bool:
+        """Give the job back to the queue and ring for another worker; False when refused."""
+        released = bool(self._call(self._jobs.scripts.release))
+        if released:
+            self._jobs.ring(self.record.id)
+        return released
+
+    def _call(self, script: Any, *arguments: str | int) -> object:
+        with answering(self._jobs.address):
+            return script(args=[self.record.id, self.token, *arguments])
+
+
+def take(jobs: Jobs, job_id: str, worker: str, timing: Timing) -> Lease | None:
+    """Take a job that is queued, or whose lease has run out; None when it is not to be had."""
+    arguments = [job_id, worker, secrets.token_hex(8), int(timing.lease_s * 1000), timing.max_lost_leases]
+    with answering(jobs.address):
+        state, token = cast("tuple[str, int]", jobs.scripts.take(args=arguments))
+    return Lease(jobs, jobs.get(job_id), token, timing) if state == "taken" else None
