@@ -1,0 +1,94 @@
+"""`moda dataset add` and `moda dataset list`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from zipfile import ZipFile
+
+import typer
+
+from moda_core.errors import InvalidInput
+from service.commands.following import follow
+from service.commands.options import DEFAULT_URL, AsJson, Detach, Url
+from service.commands.terminal import show, table
+from service.commands.work import show_job
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from service import schemas
+
+__all__ = ["add", "list_all"]
+
+_UPLOADED = (".npz", ".zip")
+
+
+def add(
+    *,
+    name: Annotated[str, typer.Argument(help="The name to give it.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="digits; a .npz, a .zip or a folder of class folders, which is sent; "
+            "or cifar10:PATH, cifar100:PATH, svhn:PATH, mnist:PATH, fashion-mnist:PATH in the service's import folder."
+        ),
+    ],
+    image_size: Annotated[int | None, typer.Option("--image-size", help="Resize to this many pixels.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the split, where the source has none.")] = 0,
+    on_service: Annotated[
+        bool, typer.Option("--on-service", help="SOURCE is a path in the service's import folder: send nothing.")
+    ] = False,
+    url: Url = DEFAULT_URL,
+    detach: Detach = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import a data set once, under a name."""
+    from service.client import Client
+
+    with Client(url, timeout_s=600) as client:
+        if on_service or not Path(source).exists():
+            job = client.import_dataset(name, source, image_size=image_size, seed=seed)
+        elif image_size is not None or seed:
+            raise InvalidInput("--image-size, --seed", source, "not for files that are sent", "leave them out")
+        else:
+            with _file_to_send(Path(source)) as file:
+                job = client.upload_dataset(name, file)
+        show_job(job if detach else follow(client, job, quiet=as_json), as_json=as_json)
+
+
+def list_all(*, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """List the data sets."""
+    from service.client import Client, as_plain
+
+    with Client(url) as client:
+        datasets = client.datasets()
+    show([as_plain(dataset) for dataset in datasets], as_json=as_json, people=lambda: _table(datasets))
+
+
+@contextmanager
+def _file_to_send(source: Path) -> Iterator[Path]:
+    """The file itself, or a folder as a zip that is removed afterwards."""
+    if source.is_file():
+        if source.suffix not in _UPLOADED:
+            raise InvalidInput("source", str(source), "not a data-set file", f"give one of {', '.join(_UPLOADED)}")
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        packed = Path(folder) / f"{source.resolve().name}.zip"
+        with ZipFile(packed, "w") as archive:
+            for file in sorted(path for path in source.rglob("*") if path.is_file()):
+                archive.write(file, file.relative_to(source))
+        yield packed
+
+
+def _table(datasets: list[schemas.Dataset]) -> Table:
+    rows = [
+        (one.name, len(one.classes), one.train, one.test, "x".join(map(str, one.image)), one.digest[:12])
+        for one in datasets
+    ]
+    empty = "No data set yet: moda dataset add digits digits"
+    return table("Name", ">Classes", ">Train", ">Test", "Image", "Digest", rows=rows, empty=empty)

@@ -1,0 +1,164 @@
+"""`moda up`: Redis, one worker and the service as one tree of processes on this machine."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from moda_core.errors import Conflict, InvalidInput, Unavailable
+from service.client import Client
+from service.commands.terminal import note
+from service.processes import Child, Part, Tree, last_lines, python
+from worker.embedded import EmbeddedRedis
+
+__all__ = ["Place", "free_port", "run", "wait_until_ready"]
+
+READY_TIMEOUT_S = 120.0
+_LOOK_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the product runs.
+
+    Attributes:
+        home: of the registry, Redis's file and the logs.
+        port: of the service; 0 takes a free one.
+        redis_url: a Redis that runs already; None starts one below `home`.
+    """
+
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    device: str = "auto"
+    redis_url: str | None = None
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the parts' logs."""
+        return self.home / "logs"
+
+    def url(self, port: int) -> str:
+        """The service's address as seen from this machine."""
+        return f"http://{'127.0.0.1' if self.host in _EVERYWHERE else self.host}:{port}"
+
+
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 # recognised, not bound
+
+
+def run(place: Place) -> None:
+    """Run everything until SIGINT or SIGTERM, and leave no process behind.
+
+    Raises:
+        Conflict: the port is taken, or another tree runs on this home.
+        Unavailable: a part cannot be started, or ends again and again.
+    """
+    port = _usable_port(place.host, place.port)
+    with _until_signalled() as stop, Tree(_parts(place, port), report=note) as tree:
+        wait_until_ready(place.url(port), look=tree.look, stop=stop, log=place.logs / "service.log")
+        if not stop.is_set():
+            note(f"MODA runs at {place.url(port)}, its files below {place.home}; Ctrl-C stops it.")
+        while not stop.wait(_LOOK_S):
+            tree.look()
+        note("Stopping.")
+
+
+def wait_until_ready(
+    url: str,
+    *,
+    look: Callable[[], None],
+    stop: threading.Event | None = None,
+    log: Path,
+    timeout_s: float = READY_TIMEOUT_S,
+) -> None:
+    """Return when the service at `url` is ready, or `stop` is set.
+
+    Between two questions it calls `look`, which raises when waiting has no sense any more.
+
+    Raises:
+        Unavailable: it is not ready within `timeout_s`; the end of `log` is in the message.
+    """
+    stop, deadline = stop or threading.Event(), time.monotonic() + timeout_s
+    with Client(url, timeout_s=5.0) as client:
+        while not stop.is_set():
+            try:
+                client.ready()
+            except Unavailable as error:
+                if time.monotonic() > deadline:
+                    raise Unavailable(
+                        f"the service is not ready ({error})", f"its log ends:\n{last_lines(log)}"
+                    ) from error
+            else:
+                return
+            look()
+            stop.wait(0.1)
+
+
+def _parts(place: Place, port: int) -> list[Part]:
+    """Redis (unless one is named), the worker and the service, in the order in which they start."""
+    redis = EmbeddedRedis(place.home / "redis")
+
+    def environment() -> dict[str, str]:
+        return {
+            "MODA_HOME": str(place.home),
+            "MODA_HOST": place.host,
+            "MODA_PORT": str(port),
+            "MODA_DEVICE": place.device,
+            "MODA_REDIS_URL": place.redis_url or redis.url,
+        }
+
+    def child(name: str, command: list[str]) -> Child:
+        return Child(name, command, environment=environment, log=place.logs / f"{name}.log")
+
+    uvicorn = ["--host", place.host, "--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "5"]
+    own: list[Part] = [redis] if place.redis_url is None else []
+    return [
+        *own,
+        child("worker", python("worker")),
+        child("service", python("uvicorn", "service.app:app", *uvicorn)),
+    ]
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port of `host` that nobody listens on now."""
+    return _usable_port(host, 0)
+
+
+def _usable_port(host: str, port: int) -> int:
+    """The port, or a free one for 0.
+
+    Raises:
+        Conflict: it is taken.
+        InvalidInput: the address is none of this machine's.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with closing(socket.socket(family, kind)) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            return int(probe.getsockname()[1])
+    except socket.gaierror as error:
+        raise InvalidInput("host", host, "not an address", "give one such as 127.0.0.1") from error
+    except OSError as error:
+        raise Conflict(
+            f"{host}:{port} cannot be listened on ({error.strerror})", "stop what does, or give --port"
+        ) from error
+
+
+@contextmanager
+def _until_signalled() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; both are as before afterwards."""
+    stop = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in signals}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
