@@ -1,0 +1,270 @@
+"""Which operation a traced call is.
+
+The tables name what is understood. Whatever is not named here, or is named but used in an unusual
+way (a convolution that is called twice, a sum of values whose channels lie on different axes), is
+`Opaque`, and the sliced model stays right.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  # the usual name of this module
+from torch import fx, nn
+
+from moda_core.structure.operations import (
+    Activation,
+    Add,
+    Batch,
+    Concatenate,
+    Convolution,
+    Flatten,
+    Input,
+    Linear,
+    Multiply,
+    Norm,
+    Opaque,
+    Operation,
+    Pointwise,
+    Value,
+)
+from moda_core.structure.tracing import Trace, is_activation
+
+__all__ = ["PRODUCTS", "is_dense", "is_gate", "operations"]
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_POOLS = (
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d,
+    nn.Upsample,
+)  # fmt: skip
+_DROPOUTS = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_GATES = (nn.Sigmoid, nn.Hardsigmoid)
+_POOL_FUNCTIONS = frozenset(
+    {F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.max_pool2d, F.interpolate}
+)
+_KEEPING_FUNCTIONS = frozenset({torch.clone, F.dropout, F.dropout1d, F.dropout2d, F.dropout3d})
+_GATE_FUNCTIONS = frozenset({torch.sigmoid, F.sigmoid, F.hardsigmoid})
+_SUMS = frozenset({operator.add, operator.iadd, torch.add})
+PRODUCTS = frozenset({operator.mul, operator.imul, torch.mul})
+"""Functions that multiply two values."""
+_SCALINGS = PRODUCTS | {operator.truediv, torch.div}
+_CONCATENATIONS = frozenset({torch.cat, torch.concat, torch.concatenate})
+_MEANS = frozenset({torch.mean})
+_PERMUTES = frozenset({torch.permute})
+_TRANSPOSES = frozenset({torch.transpose})
+_RESHAPES = frozenset({torch.flatten, torch.reshape})
+_METHODS: Mapping[str, Any] = {
+    "add": operator.add, "add_": operator.add, "mul": operator.mul, "mul_": operator.mul, "div": operator.truediv,
+    "sigmoid": torch.sigmoid, "mean": torch.mean, "permute": torch.permute, "transpose": torch.transpose,
+    "flatten": torch.flatten, "view": torch.reshape, "reshape": torch.reshape, "contiguous": torch.clone,
+    "clone": torch.clone,
+}  # fmt: skip
+"""Methods, by a function that treats channels alike."""
+
+
+def is_gate(trace: Trace, node: fx.Node) -> bool:
+    """Whether a node is a sigmoid or hardsigmoid that multiplies some value."""
+    return _is_sigmoid(trace, node) and any(_function(user) in PRODUCTS for user in node.users)
+
+
+def is_dense(trace: Trace, node: fx.Node) -> bool:
+    """Whether a node is a call of a convolution, a linear layer, or a module that holds one."""
+    if node.op != "call_module":
+        return node.op == "call_function" and node.target in {F.linear, F.conv2d}
+    part = trace.module.get_submodule(str(node.target))
+    return any(parameter.dim() > 1 for parameter in part.parameters())
+
+
+def operations(trace: Trace, layers: frozenset[fx.Node]) -> dict[fx.Node, Operation]:
+    """An operation for each call of a trace, in order; activations in `layers` are masked ones."""
+    reader = _Reader(trace, layers)
+    for node in trace.graph.nodes:
+        if node.op != "output":
+            reader.read(node)
+    return reader.operations
+
+
+def _function(node: fx.Node) -> Any:
+    """The function that a call is, or is like; None for modules."""
+    if node.op == "call_function":
+        return node.target
+    return _METHODS.get(str(node.target)) if node.op == "call_method" else None
+
+
+def _is_sigmoid(trace: Trace, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return isinstance(trace.module.get_submodule(str(node.target)), _GATES)
+    return _function(node) in _GATE_FUNCTIONS
+
+
+class _Reader:
+    """Turns nodes into operations, in order."""
+
+    def __init__(self, trace: Trace, layers: frozenset[fx.Node]) -> None:
+        self.trace, self.layers = trace, layers
+        self.operations: dict[fx.Node, Operation] = {}
+        calls = [node for node in trace.graph.nodes if node.op == "call_module"]
+        self._uses = Counter(id(tensor) for node in calls for tensor in self._part(node).parameters())
+        self._uses.update(id(tensor) for node in calls for tensor in self._part(node).buffers())
+        alone = [str(node.target) for node in trace.graph.nodes if node.op == "get_attr"]
+        states = trace.module.state_dict(keep_vars=True)
+        self._uses.update(id(states[name]) for name in alone if name in states)
+
+    def read(self, node: fx.Node) -> None:
+        sources = tuple(node.all_input_nodes)
+        inputs = tuple(self.operations[source].output for source in sources)
+        self.operations[node] = self._operation(node, sources, inputs)
+
+    def _part(self, node: fx.Node) -> nn.Module:
+        return self.trace.module.get_submodule(str(node.target))
+
+    def _operation(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation:
+        if node.op == "placeholder":
+            return Input(node, Value(self.trace.shapes[node], 1), sources, inputs)
+        if node.op == "get_attr":
+            return self._opaque(node, sources, inputs)
+        if self._reads_shape(node):
+            return Batch(node, Value((), None), sources, inputs)
+        if not inputs or (any(value.axis is None for value in inputs) and not self._is_reshape(node)):
+            return self._opaque(node, sources, inputs)
+        if node.op == "call_module":
+            return self._module(node, sources, inputs)
+        return self._call(node, sources, inputs)
+
+    def _reads_shape(self, node: fx.Node) -> bool:
+        if node.op == "call_method":
+            return node.target == "size"
+        return node.op == "call_function" and node.target is getattr and node.args[1] == "shape"
+
+    def _is_reshape(self, node: fx.Node) -> bool:
+        return _function(node) in _RESHAPES
+
+    def _opaque(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation:
+        shape = self.trace.shapes.get(node, ())
+        axis = _conventional_axis(shape, inputs)
+        return Opaque(node, Value(shape, axis), sources, inputs, self.trace.flops[node])
+
+    def _alone(self, node: fx.Node) -> bool:
+        """Whether a module's parameters serve this call only."""
+        part = self._part(node)
+        return all(self._uses[id(tensor)] == 1 for tensor in (*part.parameters(), *part.buffers()))
+
+    def _module(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation:
+        part, value, shape = self._part(node), inputs[0], self.trace.shapes.get(node)
+        if shape is None or len(sources) != 1:
+            return self._opaque(node, sources, inputs)
+        arguments = node, Value(shape, 1), sources, inputs
+        if type(part) in _CONVOLUTIONS and self._alone(node):
+            known = value.axis == 1 and (part.groups == 1 or len(value.shape) == len(shape))
+            if known or part.groups == 1:
+                return Convolution(*arguments, known, part.groups, tuple(part.kernel_size))
+        elif type(part) is nn.Linear and self._alone(node):
+            last = len(shape) - 1
+            return Linear(node, Value(shape, last), sources, inputs, value.axis == last)
+        elif type(part) in _NORMS and value.axis == 1 and self._alone(node):
+            return Norm(*arguments)
+        elif isinstance(part, nn.Flatten) and self._flattens(node, value):
+            return Flatten(*arguments)
+        elif type(part) in _POOLS and value.axis == 1:
+            return Pointwise(*arguments)
+        elif type(part) in (*_DROPOUTS, *_GATES):
+            return Pointwise(node, Value(shape, value.axis), sources, inputs, type(part) in _DROPOUTS)
+        return self._opaque(node, sources, inputs)
+
+    def _flattens(self, node: fx.Node, value: Value) -> bool:
+        """Whether a reshape leaves the batch alone and makes one axis of the rest."""
+        shape = self.trace.shapes[node]
+        return len(shape) == 2 and len(value.shape) > 1 and shape[0] == value.shape[0]
+
+    def _call(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation:
+        shape, function, value = self.trace.shapes.get(node), _function(node), inputs[0]
+        if shape is None or function is None:
+            return self._special(node, sources, inputs)
+        same = node, Value(shape, value.axis), sources, inputs
+        if is_activation(node):
+            return Activation(*same) if node in self.layers else Pointwise(*same)
+        if function in _RESHAPES and self._flattens(node, value):
+            return Flatten(node, Value(shape, 1), sources[:1], inputs[:1])
+        if len(sources) > 1:
+            return self._joining(node, sources, inputs)
+        if (function in _POOL_FUNCTIONS and value.axis == 1) or function in _KEEPING_FUNCTIONS or function in _SCALINGS:
+            divides_by_value = function not in PRODUCTS and node.args[0] is not sources[0]
+            return self._opaque(node, sources, inputs) if divides_by_value else Pointwise(*same)
+        if function in _GATE_FUNCTIONS or function in _SUMS:
+            return Pointwise(*same, False)  # does not keep zero
+        axis = _moved_axis(function, node, value, len(shape))
+        if axis is not None:
+            return Pointwise(node, Value(shape, axis), sources, inputs)
+        return self._special(node, sources, inputs)
+
+    def _joining(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation:
+        shape, function, axis = self.trace.shapes[node], _function(node), inputs[0].axis
+        aligned = all(value.axis == axis and len(value.shape) == len(shape) for value in inputs)
+        arguments = node, Value(shape, axis), sources, inputs
+        if function in _CONCATENATIONS and aligned and axis is not None:
+            listed = node.args[0] if node.args else node.kwargs.get("tensors")
+            dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+            distinct = isinstance(listed, list | tuple) and len(listed) == len(sources)
+            if distinct and isinstance(dim, int) and dim % len(shape) == axis:
+                return Concatenate(*arguments)
+        same_width = aligned and axis is not None and all(value.width == shape[axis] for value in inputs)
+        if same_width and function in _SUMS and "alpha" not in node.kwargs and len(sources) == 2:
+            return Add(*arguments)
+        if same_width and function in PRODUCTS and len(sources) == 2:
+            return Multiply(*arguments)
+        return self._opaque(node, sources, inputs)
+
+    def _special(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation:
+        """Torchvision's stochastic depth scales or drops whole samples, so it keeps zeros."""
+        shape = self.trace.shapes.get(node)
+        if shape is not None and getattr(node.target, "__name__", "") == "stochastic_depth" and len(sources) == 1:
+            return Pointwise(node, Value(shape, inputs[0].axis), sources, inputs)
+        return self._opaque(node, sources, inputs)
+
+
+def _conventional_axis(shape: tuple[int, ...], inputs: tuple[Value, ...]) -> int | None:
+    """The channel axis of an unknown call's output: as before, or where its number of axes has it."""
+    if len(shape) < 2:
+        return None
+    for value in inputs:
+        if value.axis is not None and len(value.shape) == len(shape):
+            return value.axis
+    return 1 if len(shape) in (2, 4) else len(shape) - 1
+
+
+def _moved_axis(function: Any, node: fx.Node, value: Value, dims: int) -> int | None:
+    """Where a mean, permute or transpose leaves the channel axis; None if it is none of these."""
+    axis, before = value.axis, len(value.shape)
+    if axis is None:
+        return None
+    rest = _plain(node.args[1:])
+    if rest is None:
+        return None
+    if function in _PERMUTES:
+        order = node.kwargs.get("dims", rest[0] if len(rest) == 1 else rest)
+        return [int(dim) % before for dim in order].index(axis) if isinstance(order, list | tuple) else None
+    if function in _TRANSPOSES and len(rest) == 2:
+        first, second = (int(dim) % before for dim in rest)
+        return {first: second, second: first}.get(axis, axis)
+    if function in _MEANS:
+        reduced = rest[0] if rest else node.kwargs.get("dim")
+        if reduced is None or "dtype" in node.kwargs:
+            return None
+        axes = [int(dim) % before for dim in (reduced if isinstance(reduced, list | tuple) else [reduced])]
+        if axis in axes:
+            return None
+        return axis if dims == before else axis - sum(other < axis for other in axes)
+    return None
+
+
+def _plain(arguments: tuple[Any, ...]) -> list[Any] | None:
+    """The arguments as plain data; None if one of them is a traced value."""
+    found: list[fx.Node] = []
+    fx.node.map_arg(arguments, lambda node: found.append(node) or node)
+    return None if found else list(arguments)

@@ -1,0 +1,369 @@
+"""The sliced model: an ordinary `nn.Module` with the kept parts of the root's layers.
+
+Its layers are true convolutions, norms and linear layers under the root's names, so that its
+``state_dict`` has the root's keys, cut. Index moves between layers are buffers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, fx, nn
+
+from moda_core.structure.operations import Add, Batch, Concatenate, Convolution, Flatten, Input, Linear, Norm
+from moda_core.structure.slicing import Call, Feed, Plan
+
+__all__ = ["SlicedModel", "assemble"]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Writes `name`: `run` applied to the values in `reads`; those in `frees` are read for the last time."""
+
+    name: str
+    run: Callable[..., Any]
+    reads: tuple[str, ...]
+    frees: tuple[str, ...] = ()
+
+
+class SlicedModel(nn.Module):
+    """The part of a root network that some units and classes need.
+
+    Called with normalised images [batch, channels, height, width], it returns the logits of its
+    classes [batch, classes], in the root's order.
+    """
+
+    def __init__(self, image: str) -> None:
+        super().__init__()
+        self.index_moves = nn.ModuleList()
+        self._image = image
+        self._steps: tuple[_Step, ...] = ()
+
+    def forward(self, image: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+        """Logits of the kept classes."""
+        values: dict[str, Any] = {self._image: image}
+        result: Any = image
+        for step in self._steps:
+            result = values[step.name] = step.run(*[values[name] for name in step.reads])
+            for name in step.frees:
+                del values[name]
+        return result  # type: ignore[no-any-return]  # the last step's value: the logits
+
+
+def assemble(plan: Plan, weights: Mapping[str, Tensor]) -> SlicedModel:
+    """Build the model of a plan around its weights, which are not copied.
+
+    Args:
+        plan: from `slicing.plan`.
+        weights: for every name in ``plan.held``, the kept part of the root's state.
+    """
+    return _Assembly(plan, weights).model()
+
+
+class _Move(nn.Module):
+    """Selects channels, and spreads them among zeros where there are gaps."""
+
+    take: Tensor | None
+    put: Tensor | None
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__()
+        self.axis, self.width = feed.axis or 0, feed.width
+        self.register_buffer("take", None if feed.take is None else torch.from_numpy(feed.take), persistent=False)
+        self.register_buffer("put", None if feed.put is None else torch.from_numpy(feed.put), persistent=False)
+
+    def forward(self, value: Tensor) -> Tensor:
+        if self.take is not None:
+            value = value.index_select(self.axis, self.take)
+        if self.put is None:
+            return value
+        shape = list(value.shape)
+        shape[self.axis] = self.width
+        return value.new_zeros(shape).index_copy(self.axis, self.put, value)
+
+
+class _Bias(nn.Module):
+    """A convolution or linear layer whose input is zero everywhere: its bias, or zero."""
+
+    def __init__(self, shape: tuple[int, ...], axis: int, bias: Tensor | None) -> None:
+        super().__init__()
+        self.shape, self.axis = shape, axis
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        shape = (image.shape[0], *self.shape[1:])
+        if self.bias is None:
+            return image.new_zeros(shape)
+        aligned = [1] * len(shape)
+        aligned[self.axis] = -1
+        return self.bias.reshape(aligned).expand(shape)
+
+
+@dataclass(frozen=True)
+class _Zeros:
+    """A value that is zero everywhere and was therefore not computed."""
+
+    shape: tuple[int, ...]
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return image.new_zeros((image.shape[0], *self.shape[1:]))
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """The shape that a value has in the root, with the size of the batch at hand."""
+
+    shape: tuple[int, ...]
+    axis: int | None
+
+    def __call__(self, image: Tensor) -> torch.Size | int:
+        shape = torch.Size((image.shape[0], *self.shape[1:]))
+        return shape if self.axis is None else shape[self.axis]
+
+
+@dataclass(frozen=True)
+class _Attribute:
+    """A parameter or buffer that the forward pass reads by itself."""
+
+    owner: nn.Module
+    name: str
+
+    def __call__(self) -> Any:
+        return getattr(self.owner, self.name)
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """The place of a value among arguments."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class _Applied:
+    """A function with some of its arguments fixed."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+
+    def __call__(self, *values: Any) -> Any:
+        return self.function(*_filled(self.arguments, values), **_filled(self.keywords, values))
+
+
+def _filled(template: Any, values: tuple[Any, ...]) -> Any:
+    if isinstance(template, _Slot):
+        return values[template.index]
+    if isinstance(template, tuple | list):
+        return type(template)(_filled(item, values) for item in template)
+    if isinstance(template, dict):
+        return {name: _filled(item, values) for name, item in template.items()}
+    if isinstance(template, slice):
+        return slice(*(_filled(item, values) for item in (template.start, template.stop, template.step)))
+    return template
+
+
+@dataclass(frozen=True)
+class _Method:
+    """A method of the first argument."""
+
+    name: str
+
+    def __call__(self, value: Any, *arguments: Any, **keywords: Any) -> Any:
+        return getattr(value, self.name)(*arguments, **keywords)
+
+
+@dataclass(frozen=True)
+class _Concatenation:
+    """Values side by side along one axis."""
+
+    axis: int
+
+    def __call__(self, *values: Tensor) -> Tensor:
+        return torch.cat(values, self.axis)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _flattened(value: Tensor) -> Tensor:
+    return value.flatten(1)
+
+
+class _Assembly:
+    """Builds a `SlicedModel` call by call."""
+
+    def __init__(self, plan: Plan, weights: Mapping[str, Tensor]) -> None:
+        self.plan, self.weights = plan, weights
+        self.image = plan.calls[0].operation.node.name
+        self.sliced = SlicedModel(self.image)
+        self.template = plan.graph.eval_trace.module
+        self.steps: list[_Step] = []
+        self.moved: dict[tuple[str, bytes, bytes], str] = {}
+
+    def model(self) -> SlicedModel:
+        for call in self.plan.calls:
+            if not isinstance(call.operation, Input):
+                self._add(call)
+        self._fed(self.plan.logits)
+        self.sliced._steps = _freeing(self.steps, self.image)  # its builder
+        return self.sliced.eval()
+
+    def _add(self, call: Call) -> None:
+        node = call.operation.node
+        if call.constant or isinstance(call.operation, Batch):
+            self._step(node.name, self._from_image(call), (self.image,))
+            return
+        reads = {
+            source: self._fed(feed)
+            for source, feed in zip(call.operation.sources, call.feeds, strict=True)
+            if feed is not None
+        }
+        self._step(node.name, self._function(call, tuple(reads)), tuple(reads.values()))
+
+    def _step(self, name: str, run: Callable[..., Any], reads: tuple[str, ...]) -> str:
+        self.steps.append(_Step(name, run, reads))
+        return name
+
+    def _fed(self, feed: Feed) -> str:
+        """The name under which a reader finds what it asked for."""
+        source = feed.source.name
+        if feed.zeros is not None:
+            return self._step(f"{source}.zeros{len(self.steps)}", _Zeros(feed.zeros), (self.image,))
+        if feed.take is None and feed.put is None:
+            return source
+        key = source, _bytes(feed.take), _bytes(feed.put)
+        if key not in self.moved:
+            move = _Move(feed)
+            self.sliced.index_moves.append(move)
+            self.moved[key] = self._step(f"{source}.moved{len(self.steps)}", move, (source,))
+        return self.moved[key]
+
+    def _from_image(self, call: Call) -> Callable[..., Any]:
+        """A value that depends on the image by its batch size alone."""
+        operation, node = call.operation, call.operation.node
+        if isinstance(operation, Batch):
+            index = node.args[1] if node.op == "call_method" and len(node.args) > 1 else None
+            return _Shape(operation.inputs[0].shape, index if isinstance(index, int) else None)
+        axis = operation.output.axis or 0
+        shape = list(operation.output.shape)
+        shape[axis] = int(call.produced.sum())
+        return self._placed(str(node.target), _Bias(tuple(shape), axis, self.weights.get(f"{node.target}.bias")))
+
+    def _function(self, call: Call, read: tuple[fx.Node, ...]) -> Callable[..., Any]:
+        operation, node = call.operation, call.operation.node
+        if isinstance(operation, Add) and len(read) == 1:
+            return _same
+        if isinstance(operation, Concatenate):
+            return _Concatenation(operation.output.axis or 0)
+        if isinstance(operation, Flatten):
+            return _flattened
+        if node.op == "get_attr":
+            return self._attribute(str(node.target))
+        if isinstance(operation, Norm | Linear | Convolution):
+            return self._part(call)
+        return self._applied(call, read)
+
+    def _applied(self, call: Call, read: tuple[fx.Node, ...]) -> Callable[..., Any]:
+        """The original call, its traced arguments replaced by the values read."""
+        node = call.operation.node
+        slots = {source: _Slot(place) for place, source in enumerate(read)}
+        arguments, keywords = (fx.node.map_arg(part, slots.__getitem__) for part in (node.args, node.kwargs))
+        function: Callable[..., Any]
+        if node.op == "call_module":
+            function = self._part(call)
+        else:
+            function = _Method(str(node.target)) if node.op == "call_method" else node.target  # type: ignore[assignment]  # a callable
+        plain = tuple(arguments) == tuple(_Slot(place) for place in range(len(read))) and not keywords
+        return function if plain else _Applied(function, tuple(arguments), dict(keywords))
+
+    def _part(self, call: Call) -> nn.Module:
+        """The root's module of a call, with its parameters cut and its sizes told so."""
+        target = str(call.operation.node.target)
+        if target in self._placed_parts:
+            return self._placed_parts[target]
+        part = self.template.get_submodule(target)
+        return self._placed(target, _with_sizes(_clone(part, target, self.weights), call))
+
+    @property
+    def _placed_parts(self) -> dict[str, nn.Module]:
+        return self.__dict__.setdefault("_parts", {})
+
+    def _placed(self, target: str, part: nn.Module) -> nn.Module:
+        owner = self.sliced
+        *path, name = target.split(".")
+        for step in path:
+            if step not in owner._modules:  # children by any name, digits included
+                owner.add_module(step, nn.Module())
+            owner = owner._modules[step]  # type: ignore[assignment]
+        owner.add_module(name, part)
+        self._placed_parts[target] = part
+        return part
+
+    def _attribute(self, target: str) -> _Attribute:
+        owner: nn.Module = self.sliced
+        *path, name = target.split(".")
+        for step in path:
+            if step not in owner._modules:  # children by any name, digits included
+                owner.add_module(step, nn.Module())
+            owner = owner._modules[step]  # type: ignore[assignment]
+        tensor = self.weights[target]
+        if target in self.plan.graph.parameter_names:
+            owner.register_parameter(name, nn.Parameter(tensor, requires_grad=False))
+        else:
+            owner.register_buffer(name, tensor)
+        return _Attribute(owner, name)
+
+
+def _bytes(indices: Any) -> bytes:
+    return b"" if indices is None else indices.tobytes()  # type: ignore[no-any-return]
+
+
+def _clone(part: nn.Module, prefix: str, weights: Mapping[str, Tensor]) -> nn.Module:
+    """A module like `part` around given tensors, without initialising anything."""
+    clone = part.__class__.__new__(part.__class__)
+    clone.__dict__ = {name: value.copy() if isinstance(value, dict) else value for name, value in vars(part).items()}
+    clone._parameters = {
+        name: None if kept is None else nn.Parameter(weights[f"{prefix}.{name}"], requires_grad=False)
+        for name, kept in part._parameters.items()
+    }
+    clone._buffers = {
+        name: None if kept is None else weights[f"{prefix}.{name}"]
+        for name, kept in part._buffers.items()
+    }
+    clone._modules = {
+        name: None if child is None else _clone(child, f"{prefix}.{name}", weights)
+        for name, child in part._modules.items()
+    }
+    return clone
+
+
+def _with_sizes(part: nn.Module, call: Call) -> nn.Module:
+    """Tell a cut module how many channels it has now."""
+    operation = call.operation
+    rows = int(call.produced.sum())
+    if isinstance(operation, Norm):
+        part.num_features = rows
+    elif isinstance(operation, Linear):
+        part.out_features, part.in_features = rows, int(part.weight.shape[1])
+    elif isinstance(operation, Convolution):
+        per_group = operation.output.width // operation.groups
+        part.groups = 1 if operation.groups == 1 else rows // per_group
+        part.out_channels, part.in_channels = rows, int(part.weight.shape[1]) * part.groups
+    return part
+
+
+def _freeing(steps: list[_Step], image: str) -> tuple[_Step, ...]:
+    """The steps, each forgetting the values that none after it reads."""
+    kept = {image, steps[-1].name}
+    freeing: list[_Step] = []
+    for step in reversed(steps):
+        last = tuple(dict.fromkeys(name for name in step.reads if name not in kept))
+        kept.update(last)
+        freeing.append(replace(step, frees=last))
+    return tuple(reversed(freeing))

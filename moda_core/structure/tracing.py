@@ -1,0 +1,227 @@
+"""A network's forward pass as a graph: one node per call, shapes known, activations in one form.
+
+Tracing is torch.fx's. Shapes come from running the graph on the meta device, where nothing is
+computed. Every activation, whether a module, a function, a method or an in-place one, becomes one
+out-of-place function call, so that the rest of the package meets a single form.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  # the usual name of this module
+from torch import Tensor, fx, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from moda_core.errors import Untraceable
+
+__all__ = ["ACTIVATIONS", "REACHES_ZERO", "Trace", "in_mode", "is_activation", "trace"]
+
+TRACED_BATCH = 2
+
+Function = Callable[..., Any]
+
+ACTIVATIONS: Mapping[type[nn.Module], tuple[Function, tuple[str, ...]]] = {
+    nn.ReLU: (F.relu, ()),
+    nn.ReLU6: (F.relu6, ()),
+    nn.LeakyReLU: (F.leaky_relu, ("negative_slope",)),
+    nn.GELU: (F.gelu, ("approximate",)),
+    nn.SiLU: (F.silu, ()),
+    nn.Hardswish: (F.hardswish, ()),
+    nn.Tanh: (torch.tanh, ()),
+    nn.ELU: (F.elu, ("alpha",)),
+}
+"""The activations that MODA regulates, as the function each becomes and the arguments it keeps."""
+
+REACHES_ZERO: frozenset[Function] = frozenset({F.relu, F.relu6, F.hardswish})
+"""Those that are exactly zero on an interval; the others need an epsilon to be counted inactive."""
+
+_FUNCTIONS: Mapping[Function, Function] = {
+    F.relu: F.relu,
+    torch.relu: F.relu,
+    torch.relu_: F.relu,
+    F.relu6: F.relu6,
+    F.leaky_relu: F.leaky_relu,
+    F.gelu: F.gelu,
+    F.silu: F.silu,
+    F.hardswish: F.hardswish,
+    torch.tanh: torch.tanh,
+    F.tanh: torch.tanh,
+    F.elu: F.elu,
+}
+_KEPT: Mapping[Function, tuple[str, ...]] = dict(ACTIVATIONS.values())
+_METHODS: Mapping[str, Function] = {"relu": F.relu, "relu_": F.relu, "tanh": torch.tanh, "tanh_": torch.tanh}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A traced forward pass.
+
+    Attributes:
+        module: the traced network on the meta device: structure and shapes without numbers.
+        graph: its calls; activations are nodes whose target is one of `ACTIVATIONS`' functions.
+        shapes: of every node that is one tensor, with `TRACED_BATCH` samples.
+        flops: multiply-adds counted as two, per node and sample, as torch counts them.
+    """
+
+    module: nn.Module
+    graph: fx.Graph
+    shapes: Mapping[fx.Node, tuple[int, ...]]
+    flops: Mapping[fx.Node, int]
+
+
+def is_activation(node: fx.Node) -> bool:
+    """Whether a node of a `Trace` is one of the activations that MODA regulates."""
+    return node.op == "call_function" and node.target in _KEPT
+
+
+@contextmanager
+def in_mode(module: nn.Module, training: bool) -> Iterator[None]:
+    """Put a network and all its parts into one mode, and each part back as it was."""
+    before = {part: part.training for part in module.modules()}
+    module.train(training)
+    try:
+        yield
+    finally:
+        for part, mode in before.items():
+            part.training = mode
+
+
+def trace(module: nn.Module, image_shape: tuple[int, int, int], *, training: bool) -> Trace:
+    """Trace a network for images of shape (channels, height, width) in train or eval mode.
+
+    The mode matters: a traced graph has it baked in (stochastic depth vanishes in eval mode).
+
+    Raises:
+        Untraceable: if the forward pass depends on values, or does not return one tensor
+            [batch, classes].
+    """
+    twin = module if _on_meta(module) else _meta_twin(module)
+    with in_mode(twin, training):
+        try:
+            graph = fx.Tracer().trace(twin)
+        except Exception as error:
+            raise Untraceable(
+                f"the forward pass of {type(module).__name__} cannot be traced: {error}",
+                "it can still be masked; avoid control flow that depends on tensors",
+            ) from error
+        _normalise_activations(twin, graph)
+        recorder = _Recorder(twin, graph)
+        try:
+            recorder.record(image_shape)
+        except Exception as error:
+            raise Untraceable(
+                f"{type(module).__name__} does not run on images of shape {image_shape}: {error}",
+                "trace it with the shape of image it was made for",
+            ) from error
+    _check_output(module, graph, recorder.shapes)
+    return Trace(twin, graph, recorder.shapes, recorder.flops)
+
+
+def _on_meta(module: nn.Module) -> bool:
+    return all(tensor.is_meta for tensor in module.state_dict(keep_vars=True).values())
+
+
+def _meta_twin(module: nn.Module) -> nn.Module:
+    """The same network on the meta device, without ever copying its numbers."""
+    memo: dict[int, Any] = {
+        id(tensor): _meta_tensor(tensor)
+        for owner in module.modules()
+        for tensor in (*owner._parameters.values(), *owner._buffers.values())
+        if tensor is not None
+    }
+    return copy.deepcopy(module, memo)
+
+
+def _meta_tensor(tensor: Tensor) -> Tensor:
+    empty = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph on the meta device and notes each node's shape and operations."""
+
+    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(fx.GraphModule(module, graph))
+        self.shapes: dict[fx.Node, tuple[int, ...]] = {}
+        self.flops: dict[fx.Node, int] = {}
+        self._originals = {node.name: node for node in graph.nodes}
+
+    def record(self, image_shape: tuple[int, int, int]) -> None:
+        # Gradients on: fused attention, which torch takes without them, escapes its counter.
+        with torch.enable_grad():
+            self.run(torch.empty((TRACED_BATCH, *image_shape), device="meta"))
+
+    def run_node(self, n: fx.Node) -> Any:
+        with FlopCounterMode(display=False) as counter:
+            result = super().run_node(n)
+        node = self._originals[n.name]
+        if isinstance(result, Tensor):
+            self.shapes[node] = tuple(result.shape)
+        self.flops[node] = counter.get_total_flops() // TRACED_BATCH
+        return result
+
+
+def _normalise_activations(module: nn.Module, graph: fx.Graph) -> None:
+    for node in list(graph.nodes):
+        call = _activation_call(module, node)
+        if call is None:
+            continue
+        function, source, arguments, in_place = call
+        if in_place:
+            _redirect_later_readers(graph, node, source)
+        node.op, node.target, node.args, node.kwargs = "call_function", function, (source,), arguments
+    graph.lint()
+
+
+def _activation_call(module: nn.Module, node: fx.Node) -> tuple[Function, fx.Node, dict[str, Any], bool] | None:
+    """The function, input, arguments and in-place flag of an activation; None for other nodes."""
+    if node.op == "call_module":
+        part = module.get_submodule(str(node.target))
+        if type(part) not in ACTIVATIONS:
+            return None
+        function, kept = ACTIVATIONS[type(part)]
+        arguments = {name: getattr(part, name) for name in kept}
+        return function, _source(node), arguments, bool(getattr(part, "inplace", False))
+    if node.op == "call_method" and node.target in _METHODS:
+        return _METHODS[str(node.target)], _source(node), {}, str(node.target).endswith("_")
+    if node.op == "call_function" and node.target in _FUNCTIONS:
+        names = _KEPT[_FUNCTIONS[node.target]]
+        arguments = dict(zip(names, node.args[1:], strict=False))
+        arguments |= {name: value for name, value in node.kwargs.items() if name in names}
+        in_place = (
+            bool(node.kwargs.get("inplace"))
+            or node.target is torch.relu_
+            or any(value is True for value in node.args[1:])
+        )
+        return _FUNCTIONS[node.target], _source(node), arguments, in_place
+    return None
+
+
+def _source(node: fx.Node) -> fx.Node:
+    source = node.args[0] if node.args else node.kwargs["input"]
+    if not isinstance(source, fx.Node):
+        raise TypeError(f"{node} is applied to {source!r}, which is not a traced value")
+    return source
+
+
+def _redirect_later_readers(graph: fx.Graph, node: fx.Node, source: fx.Node) -> None:
+    """Whoever read the source after it was overwritten read the activation."""
+    order = {other: place for place, other in enumerate(graph.nodes)}
+    for reader in list(source.users):
+        if reader is not node and order[reader] > order[node]:
+            reader.replace_input_with(source, node)
+
+
+def _check_output(module: nn.Module, graph: fx.Graph, shapes: Mapping[fx.Node, tuple[int, ...]]) -> None:
+    result = next(node for node in reversed(graph.nodes) if node.op == "output").args[0]
+    if not isinstance(result, fx.Node) or len(shapes.get(result, ())) != 2:
+        raise Untraceable(
+            f"{type(module).__name__} does not return one tensor [batch, classes]",
+            "switch auxiliary heads off, so that only the logits are returned",
+        )
