@@ -1,0 +1,360 @@
+"""The registry: everything MODA keeps, on one object store, behind one value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from moda_core.data.dataset import Dataset
+from moda_core.errors import Conflict, Corrupt, InvalidInput, NotFound, StorageFailure
+from moda_core.files import parse_json
+from moda_core.modularity.models import Model
+from moda_core.specs import canonical_json, sha256
+from moda_core.storage import artifacts, datasets
+from moda_core.storage.manifests import BlobRef, Composition, DatasetManifest, Manifest, parse_manifest
+from moda_core.storage.references import Reference, parse_reference
+from moda_core.storage.registry.blobs import Blobs
+from moda_core.storage.registry.checkpoints import StoredCheckpoints
+from moda_core.storage.registry.objects import Objects
+from moda_core.storage.registry.versions import Alias, NamedVersions, Version
+
+__all__ = ["Registry", "Resolved"]
+
+AnyManifest = TypeVar("AnyManifest", Manifest, DatasetManifest)
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Resolved(Generic[AnyManifest]):
+    """What a reference names; without name and version when it was a digest that no live version has."""
+
+    digest: str
+    manifest: AnyManifest
+    name: str | None = None
+    version: int | None = None
+    created_at: str | None = None
+
+
+class Registry:
+    """Models, data sets, compositions and checkpoints on a local folder or an object store.
+
+    Args:
+        location: a folder, made if absent, or a URL: ``s3://bucket/prefix``, ``gs://...``, ``az://...``.
+        cache: a folder for copies of blobs that lie elsewhere; a temporary one by default.
+
+    Raises:
+        InvalidInput: for a URL that names no store.
+        StorageFailure: when the folder cannot be made.
+    """
+
+    def __init__(self, location: str | Path | Objects, *, cache: Path | None = None) -> None:
+        self._objects = location if isinstance(location, Objects) else Objects(location)
+        self._blobs = Blobs(self._objects, cache)
+        self._models = NamedVersions(self._objects, "model")
+        self._datasets = NamedVersions(self._objects, "dataset")
+        self._manifests: dict[str, Manifest | DatasetManifest] = {}
+
+    def check(self) -> None:
+        """Try the store.
+
+        Raises:
+            StorageFailure: when it cannot be written and read.
+        """
+        self._objects.check()
+
+    def usable(self) -> bool:
+        """Whether the store can be written and read now."""
+        try:
+            self.check()
+        except StorageFailure:
+            return False
+        return True
+
+    # --- blobs and manifests ---
+
+    def put_blob(self, data: bytes) -> BlobRef:
+        """Store bytes under their digest; durable when this returns."""
+        return self._blobs.put(data)
+
+    def read_blob(self, blob: BlobRef) -> bytes:
+        """The bytes of a blob.
+
+        Raises:
+            NotFound: without it.
+            Corrupt: when its length or digest differ.
+        """
+        return self._blobs.read(blob)
+
+    def blob_path(self, blob: BlobRef) -> Path:
+        """A local file that holds a blob, checked once per process; never to be written to.
+
+        Raises:
+            NotFound: without it.
+            Corrupt: when its length or digest differ.
+        """
+        return self._blobs.path(blob)
+
+    def put_manifest(self, manifest: Manifest | DatasetManifest) -> str:
+        """Store a manifest, after its blobs; returns its digest."""
+        self._objects.create(_manifest_key(manifest.digest), manifest.canonical())
+        return manifest.digest
+
+    def manifest(self, digest: str) -> Manifest:
+        """A model's manifest by digest, whether or not a version names it.
+
+        Raises:
+            NotFound: without it.
+            Corrupt: when its bytes differ from the digest.
+        """
+        manifest = self._manifest("model", digest)
+        if not isinstance(manifest, Manifest):
+            raise NotFound("model", digest, "this digest is a data set's")
+        return manifest
+
+    def dataset_manifest(self, digest: str) -> DatasetManifest:
+        """A data set's manifest by digest, whether or not a version names it.
+
+        Raises:
+            NotFound: without it.
+            Corrupt: when its bytes differ from the digest.
+        """
+        manifest = self._manifest("dataset", digest)
+        if not isinstance(manifest, DatasetManifest):
+            raise NotFound("dataset", digest, "this digest is a model's")
+        return manifest
+
+    def _manifest(self, kind: str, digest: str) -> Manifest | DatasetManifest:
+        if digest not in self._manifests:
+            if not _HEX.fullmatch(digest):
+                raise InvalidInput("digest", digest, "not a SHA-256", "give 64 hexadecimal digits")
+            try:
+                data = self._objects.get(_manifest_key(digest))
+            except NotFound as error:
+                raise NotFound(kind, digest, "nothing was published under this digest") from error
+            if sha256(data) != digest:
+                raise Corrupt(f"the bytes of manifest {digest} differ from it", "restore it from a copy")
+            self._manifests[digest] = parse_manifest(data)
+        return self._manifests[digest]
+
+    # --- models ---
+
+    def publish_version(self, name: str, digest: str, job_id: str | None = None) -> int:
+        """Let a stored model appear as the next version of a name; the same job and digest, once.
+
+        Raises:
+            NotFound: without its manifest.
+        """
+        self.manifest(digest)
+        return self._models.publish(name, digest, job_id)
+
+    def resolve(self, reference: str) -> Resolved[Manifest]:
+        """What a model's reference means now. A digest also finds a model that no live version names.
+
+        Raises:
+            InvalidInput: for a string that is no reference.
+            NotFound: when nothing has it.
+        """
+        digest, version = _found(self._models, parse_reference(reference))
+        return Resolved(digest, self.manifest(digest), *_place(version))
+
+    def models(self) -> list[Resolved[Manifest]]:
+        """The latest live version of every name, by name."""
+        return [self.resolve(name) for name in self._models.names()]
+
+    def versions(self, name: str) -> list[Version]:
+        """All versions of a model's name, ascending, deleted ones among them.
+
+        Raises:
+            NotFound: for a name that never had one.
+        """
+        versions = self._models.versions(name)
+        if not versions:
+            raise NotFound("model", name, f"models are: {', '.join(self._models.names()) or 'none yet'}")
+        return versions
+
+    def live_versions(self, digest: str) -> list[Version]:
+        """The live versions of any name that are this model."""
+        return self._models.holding(digest)
+
+    def delete(self, reference: str) -> list[Version]:
+        """Delete the version that a reference names, or all that have its digest; returns them.
+
+        Raises:
+            NotFound: without such a live version.
+        """
+        return self._models.delete(parse_reference(reference))
+
+    def model(self, digest: str) -> Model:
+        """A model with its tensors mapped into memory.
+
+        Raises:
+            NotFound: without it, or without one of its blobs.
+            Corrupt: when stored bytes differ from their digest.
+            UnreadableFile: when its files are not what its manifest says.
+        """
+        manifest = self.manifest(digest)
+        counts = manifest.blobs.get("counts")
+        model = artifacts.decode(
+            self.blob_path(manifest.blobs["weights"]),
+            counts=self.blob_path(counts) if counts else None,
+            verify=False,
+        )
+        artifacts.check_described(model, manifest)
+        return model
+
+    # --- aliases ---
+
+    def set_alias(self, name: str, alias: str, target: int | str, expected: int | None = None) -> Alias:
+        """Let ``name@alias`` mean a version, by number or digest.
+
+        `expected` is the alias's `number` as last seen (0: none yet); None sets it whatever it is.
+
+        Raises:
+            NotFound: without such a live version of this name.
+            PreconditionFailed: when the alias has changed since.
+        """
+        if isinstance(target, str):
+            digest = parse_reference(target).digest
+            holding = [version.number for version in self._models.holding(digest or "") if version.name == name]
+            if not holding:
+                raise NotFound("model", f"{name}@{target}", "no live version of this name has this digest")
+            target = max(holding)
+        return self._models.set_alias(name, alias, target, expected=expected)
+
+    def alias(self, name: str, alias: str) -> Alias:
+        """What an alias means now.
+
+        Raises:
+            NotFound: for an alias that was never set.
+        """
+        return self._models.alias(name, alias)
+
+    def aliases(self, name: str) -> list[Alias]:
+        """All aliases of a model's name, as they are now."""
+        return self._models.aliases(name)
+
+    def alias_history(self, name: str, alias: str) -> list[Alias]:
+        """Everything an alias has meant, oldest first."""
+        return self._models.alias_history(name, alias)
+
+    # --- compositions ---
+
+    def put_composition(self, recipe: Composition) -> str:
+        """Store a recipe under its id, which it returns; again is the same.
+
+        Raises:
+            NotFound: without the model it names.
+        """
+        self.manifest(recipe.model)
+        self._objects.create(f"compositions/{recipe.id}/recipe.json", canonical_json(recipe.to_json()).encode())
+        return recipe.id
+
+    def composition(self, composition_id: str) -> Composition:
+        """A recipe by its id.
+
+        Raises:
+            NotFound: without it.
+            Corrupt: when what is stored has another id.
+        """
+        recipe = Composition.from_json(self._record("composition", f"compositions/{composition_id}/recipe.json"))
+        if recipe.id != composition_id:
+            raise Corrupt(f"the recipe of composition {composition_id} has another id", "compose it again")
+        return recipe
+
+    def compositions(self) -> list[Composition]:
+        """All recipes, by id."""
+        return [self.composition(name) for name in self._objects.folders("compositions")]
+
+    def put_composition_file(self, composition_id: str, data: bytes) -> BlobRef:
+        """Keep the file of a composed model: derived from its recipe, so that the first one holds.
+
+        Raises:
+            Conflict: when another process derived other bytes from the same recipe.
+        """
+        blob = self.put_blob(data)
+        record = {"digest": blob.digest, "size_bytes": blob.size_bytes}
+        kept = self._put_once(f"compositions/{composition_id}/file.json", record)
+        if kept != record:
+            raise Conflict(f"composition {composition_id} is stored with other bytes", "download the stored file")
+        return blob
+
+    def composition_file(self, composition_id: str) -> BlobRef | None:
+        """The file of a composed model, if it was derived before; its path comes from `blob_path`."""
+        try:
+            return BlobRef(**self._record("composition", f"compositions/{composition_id}/file.json"))
+        except NotFound:
+            return None
+
+    # --- data sets ---
+
+    def put_dataset(self, name: str, dataset: Dataset) -> str:
+        """Store a data set and let it appear as a version of a name; returns its digest.
+
+        The same images under the same name are the same version.
+        """
+        manifest = datasets.manifest_of(dataset, self.put_blob(datasets.encode(dataset)))
+        digest = self.put_manifest(manifest)
+        live = [version for version in self._datasets.versions(name) if not version.deleted]
+        if not live or live[-1].digest != digest:
+            self._datasets.publish(name, digest)
+        return digest
+
+    def resolve_dataset(self, reference: str) -> Resolved[DatasetManifest]:
+        """What a data set's reference means now.
+
+        Raises:
+            InvalidInput: for a string that is no reference.
+            NotFound: when nothing has it.
+        """
+        digest, version = _found(self._datasets, parse_reference(reference, field="dataset"))
+        return Resolved(digest, self.dataset_manifest(digest), *_place(version))
+
+    def dataset(self, reference: str) -> Dataset:
+        """A data set with its images mapped into memory.
+
+        Raises:
+            NotFound: when nothing has the reference.
+            Corrupt: when stored bytes differ from their digest.
+        """
+        manifest = self.resolve_dataset(reference).manifest
+        return datasets.decode(self.blob_path(manifest.blob), manifest)
+
+    def datasets(self) -> list[Resolved[DatasetManifest]]:
+        """The latest live version of every name, by name."""
+        return [self.resolve_dataset(name) for name in self._datasets.names()]
+
+    def dataset_versions(self, name: str) -> list[Version]:
+        """All versions of a data set's name, ascending, deleted ones among them."""
+        return self._datasets.versions(name)
+
+    def delete_dataset(self, reference: str) -> list[Version]:
+        """Delete the version that a reference names, or all that have its digest; returns them.
+
+        Raises:
+            NotFound: without such a live version.
+        """
+        return self._datasets.delete(parse_reference(reference, field="dataset"))
+
+    # --- jobs ---
+
+    def checkpoints(self, spec_digest: str) -> StoredCheckpoints:
+        """Where the run with this spec keeps its checkpoints."""
+        return StoredCheckpoints(self._objects, spec_digest)
+
+    def claim_publication(self, job_id: str, digests: Sequence[str]) -> list[str]:
+        """Decide, once for all, what a job has published: the first claim holds, and everyone gets it."""
+        _check_job_id(job_id)
+        return list(self._put_once(f"publications/{job_id}.json", {"digests": list(digests)})["digests"])
+
+    def publication(self, job_id: str) -> list[str] | None:
+        """What a job has published, if anything."""
+        _check_job_id(job_id)
+        try:
+            return list(self._record("publication", f"publications/{job_id}.json")["digests"])
+        except NotFound:
+            return None
