@@ -10,7 +10,7 @@ from typing import Final
 
 from celery import Celery
 
-from worker.connection import CONNECT_TIMEOUT_S
+from worker.connection import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
 from worker.contract import Keys
 
 __all__ = ["TASK", "celery_app", "ring"]
@@ -44,6 +44,7 @@ def celery_app(redis_url: str) -> Celery:
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0},
         broker_transport_options={
             "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            "socket_timeout": SOCKET_TIMEOUT_S,
             "socket_keepalive": True,
             "health_check_interval": 10,
             # A message that was never acknowledged is of no use: the reaper rings again long before.

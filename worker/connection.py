@@ -14,7 +14,7 @@ from redis.retry import Retry
 
 from moda_core.errors import InvalidInput, Unavailable
 
-__all__ = ["SOCKET_TIMEOUT_S", "answering", "connect", "shown_address"]
+__all__ = ["CONNECT_TIMEOUT_S", "SOCKET_TIMEOUT_S", "answering", "connect", "shown_address"]
 
 CONNECT_TIMEOUT_S: Final = 1.0
 SOCKET_TIMEOUT_S: Final = 3.0

@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Self
 
 from redis.exceptions import RedisError
 
@@ -33,7 +33,6 @@ HOST: Final = "127.0.0.1"
 _START_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 10.0
 _LOCK_TIMEOUT_S: Final = 5.0
-_PORTS_TRIED: Final = 3
 _SET_PARENT_DEATH_SIGNAL: Final = 1
 
 
@@ -69,20 +68,20 @@ class EmbeddedRedis:
 
     Args:
         folder: for the append-only file and the log; made when missing. One server at a time.
-        port: of 127.0.0.1; None takes a free one at the first start and keeps it.
+        port: of 127.0.0.1; None takes a free one and keeps it.
     """
 
     name = "redis"
 
     def __init__(self, folder: Path, *, port: int | None = None) -> None:
         self.folder = folder
-        self._port, self._log = port, folder / "redis.log"
+        self.port, self._log = port or free_port(), folder / "redis.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Where it answers, once started."""
-        return f"redis://{HOST}:{self._port}/0"
+        return f"redis://{HOST}:{self.port}/0"
 
     @property
     def pid(self) -> int | None:
@@ -99,13 +98,10 @@ class EmbeddedRedis:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("ab") as lock:
             _hold(lock, self.folder)
-            for _ in range(1 if self._port else _PORTS_TRIED):
-                port = self._port or free_port()
-                self._process = self._spawn(port, lock)
-                if _answers(self._process, port):
-                    self._port = port
-                    return
-                self.stop()
+            self._process = self._spawn(lock)
+        if _answers(self._process, self.port):
+            return
+        self.stop()
         raise Unavailable(f"Redis did not start: {self._last_words()}", f"see {self._log}")
 
     def exited(self) -> int | None:
@@ -124,18 +120,18 @@ class EmbeddedRedis:
             self._process.wait()
         self._process = None
 
-    def __enter__(self) -> EmbeddedRedis:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _spawn(self, port: int, lock: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _spawn(self, lock: IO[bytes]) -> subprocess.Popen[bytes]:
         """A server that holds the lock for as long as it lives, and ends when this process does."""
         options = {
             "bind": HOST,
-            "port": port,
+            "port": self.port,
             "dir": self.folder,
             "appendonly": "yes",
             "appendfsync": "always",

@@ -46,7 +46,7 @@ class Reaper:
         """
         timing = self._timing
         with answering(self._jobs.address):
-            if not self._jobs.redis.set(Keys.REAPER, "sweeping", nx=True, px=int(timing.reap_s * 1000)):
+            if not self._jobs.redis.set(Keys.REAPER, "sweeping", nx=True, px=int(timing.reap_s * 900)):
                 return []
             arguments = [int(timing.ring_s * 1000), timing.max_lost_leases]
             ids = cast("list[str]", self._jobs.scripts.reap(args=arguments))
