@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal, InvalidOperation
-from typing import Any, Literal, Self
+from typing import Any, Literal, TypeVar
 
 from moda_core.errors import InvalidInput
 
@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 THRESHOLD_PLACES = 4
+_Spec = TypeVar("_Spec", bound="Spec")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 
 
@@ -130,7 +131,7 @@ class Spec:
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]  # tuples become lists
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
+    def from_json(cls: type[_Spec], data: Mapping[str, Any]) -> _Spec:  # noqa: PYI019 - beartype cannot check Self
         """The spec that `to_json` wrote.
 
         Raises:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import no_type_check
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -34,7 +36,7 @@ class LeNet5(nn.Module):
             nn.Linear(fourth, classes),
         )
 
+    @no_type_check
     def forward(self, x: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
         """Logits of normalised images."""
-        logits: Tensor = self.classifier(torch.flatten(self.features(x), 1))
-        return logits
+        return self.classifier(torch.flatten(self.features(x), 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import no_type_check
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -28,10 +30,10 @@ class MobileNet(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(planes, classes)
 
+    @no_type_check
     def forward(self, x: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
         """Logits of normalised images."""
-        logits: Tensor = self.fc(torch.flatten(self.pool(self.features(x)), 1))
-        return logits
+        return self.fc(torch.flatten(self.pool(self.features(x)), 1))
 
 
 def _convolution(inputs: int, planes: int, *, kernel: int = 3, stride: int = 1, groups: int = 1) -> list[nn.Module]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import no_type_check
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,11 +32,11 @@ class ResNet18(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(planes, classes)
 
+    @no_type_check
     def forward(self, x: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
         """Logits of normalised images."""
         x = functional.relu(self.bn1(self.conv1(x)))
-        logits: Tensor = self.fc(torch.flatten(self.pool(self.stages(x)), 1))
-        return logits
+        return self.fc(torch.flatten(self.pool(self.stages(x)), 1))
 
 
 class _Block(nn.Module):
@@ -52,6 +54,7 @@ class _Block(nn.Module):
                 nn.Conv2d(inputs, planes, 1, stride=stride, bias=False), nn.BatchNorm2d(planes)
             )
 
+    @no_type_check
     def forward(self, x: Float[Tensor, "batch inputs rows columns"]) -> Float[Tensor, "batch planes _ _"]:
         y = functional.relu(self.bn1(self.conv1(x)))
         return functional.relu(self.bn2(self.conv2(y)) + self.shortcut(x))

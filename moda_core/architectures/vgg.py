@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import no_type_check
 
 import torch
 from jaxtyping import Float
@@ -38,10 +39,10 @@ class VGG16(nn.Module):
             nn.Linear(hidden, classes),
         )
 
+    @no_type_check
     def forward(self, x: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
         """Logits of normalised images."""
-        logits: Tensor = self.classifier(torch.flatten(self.features(x), 1))
-        return logits
+        return self.classifier(torch.flatten(self.features(x), 1))
 
 
 def _convolutions(channels: int, width: float) -> Iterator[nn.Module]:

@@ -115,7 +115,7 @@ def test_a_width_out_of_range_is_refused(width: float) -> None:
 
 
 def test_torchvision_has_no_width() -> None:
-    with pytest.raises(InvalidInput, match="no width multiplier.*give 1.0"):
+    with pytest.raises(InvalidInput, match=r"no width multiplier.*give 1\.0"):
         catalogue.complete("torchvision/resnet18", classes=10, channels=3, width=0.5)
 
 
