@@ -191,9 +191,7 @@ class ReplaceRequest(_Request):
     """Patch one class of a weak model with a strong model's module."""
 
     weak: Reference = Field(description="The model to patch.", examples=["digits-weak"])
-    strong: Reference = Field(
-        description="A modular or composed model (or composition id) that has the class.", examples=["digits-cnn"]
-    )
+    strong: Reference = Field(description="A modular or composed model that has the class.", examples=["digits-cnn"])
     label: Label = Field(alias="class", description="The class whose module is taken.", examples=["3"])
     dataset: Reference | None = Field(
         None,
@@ -305,7 +303,9 @@ class Job(_Answer):
     started_at: str | None = None
     finished_at: str | None = None
     attempts: int = Field(0, description="How often a worker took it.")
-    waiting: str | None = Field(None, description="Why a queued job does not run yet.")
+    worker: str | None = Field(None, description="The newest worker that took it.")
+    cancel_requested: bool = Field(False, description="It was asked to stop, and will between two steps.")
+    waiting: str | None = Field(None, description="Why an unfinished job makes no headway now.")
     progress: dict[str, Any] | None = Field(
         None,
         description="Its newest event: epoch, losses, accuracy, samples per second, seconds left.",
@@ -335,7 +335,7 @@ class JobEvent(_Answer):
 
 
 class ModelSummary(_Answer):
-    """One version of a named model, or an unnamed one by its digest."""
+    """One version of a named model, or a model by its digest."""
 
     reference: str = Field(examples=["digits-cnn@2"])
     name: str | None = None
@@ -346,6 +346,7 @@ class ModelSummary(_Answer):
     classes: list[str]
     threshold: str | None = Field(None, description="τ of a modular or composed model.")
     accuracy: float | None = Field(None, description="On the test images, when it was measured.")
+    created_at: str | None = Field(None, description="When the version appeared; UTC, ISO 8601.")
     aliases: list[str] = Field(default=[], examples=[["latest", "prod"]])
     links: Links
 
@@ -366,7 +367,10 @@ class Model(ModelSummary):
     execution: dict[str, Any] = Field(default={}, description="Threads, device class and library versions.")
     dataset: dict[str, Any] | None = Field(None, description="The training data: digest, fraction and seed.")
     metrics: dict[str, Any] = {}
-    sizes: dict[str, Any] = Field(default={}, description="Module size per class, as a share of the original.")
+    sizes: dict[str, Any] = Field(default={}, description="Module size per class, as a part of the original.")
+    overlaps: dict[str, Any] = Field(
+        default={}, description="Elements that pairs of modules share, as parts of the original."
+    )
     lineage: dict[str, Any] = Field(default={}, description="The digests of the models that it was made from.")
     blobs: dict[str, Any] = Field(default={}, description="Its files: digest and length by role.")
 
@@ -387,7 +391,9 @@ class ModuleList(_Answer):
     model: Digest
     threshold: str
     modules: list[Module]
-    overlaps: Any = Field(None, description="Shared elements of pairs of modules, as shares of the original.")
+    overlaps: dict[str, Any] = Field(
+        default={}, description="Elements that pairs of modules share, as parts of the original."
+    )
 
 
 class Alias(_Answer):
@@ -412,7 +418,9 @@ class AliasList(_Answer):
 class Dataset(_Answer):
     """An imported data set."""
 
+    reference: str = Field(examples=["digits@1"])
     name: str | None = None
+    version: int | None = None
     digest: Digest
     classes: list[str]
     train: int = Field(description="Training images.")

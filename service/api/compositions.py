@@ -1,0 +1,103 @@
+"""`POST /compose`, and what has been composed."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from moda_core.storage import manifests
+from service import downloads
+from service.api.dependencies import Parts, ServiceParts
+from service.inference.servables import Servable, composition_servable, servable
+from service.schemas import ComposeRequest, Composition, CompositionList, CompositionSummary
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["inference"])
+
+
+@router.post("/compose")
+async def compose(body: ComposeRequest, parts: Parts) -> Composition:
+    """Compose a model for some classes, without training, and keep it ready to predict.
+
+    The same request always gives the same id. `model` may also be a composition's id: its classes
+    are composed again.
+    """
+    started = time.perf_counter()
+    meant = await run_in_threadpool(servable, parts.registry, body.model, body.classes, body.threshold)
+    assert meant.recipe is not None
+    answer = await _composition(parts, meant, meant.recipe)
+    await run_in_threadpool(parts.registry.put_composition, meant.recipe)
+    return answer.model_copy(update={"compose_ms": round((time.perf_counter() - started) * 1e3, 3)})
+
+
+def _stored(composition_id: str, parts: Parts) -> Servable:
+    return composition_servable(parts.registry, composition_id)
+
+
+Stored = Annotated[Servable, Depends(_stored)]
+
+
+@router.get("/compositions")
+def compositions(parts: Parts) -> CompositionList:
+    """Every composition that was asked for."""
+    return CompositionList(compositions=[_summary(recipe) for recipe in parts.registry.compositions()])
+
+
+@router.get("/compositions/{composition_id}")
+async def composition(meant: Stored, parts: Parts) -> Composition:
+    """One composition, and what it keeps of its original."""
+    assert meant.recipe is not None
+    return await _composition(parts, meant, meant.recipe)
+
+
+@router.get(
+    "/compositions/{composition_id}/weights",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}, "description": "A safetensors file."}},
+)
+def weights(meant: Stored, request: Request, parts: Parts) -> Response:
+    """The composed model as one file: it can be uploaded to another registry, and composed again there."""
+    assert meant.recipe is not None
+    blob = downloads.composition_file(parts.registry, meant.recipe)
+    return downloads.file_response(request, parts.registry, blob, f"composition-{meant.recipe.id[:12]}")
+
+
+async def _composition(parts: ServiceParts, meant: Servable, recipe: manifests.Composition) -> Composition:
+    size = (await parts.engine.ready(meant)).size
+    assert size is not None
+    return Composition(
+        id=recipe.id,
+        model=meant.model,
+        classes=list(meant.classes),
+        threshold=manifests.canonical_threshold(recipe.threshold),
+        kept_parameters=size.kept_parameters,
+        original_parameters=size.original_parameters,
+        kept_flops=size.kept_flops,
+        original_flops=size.original_flops,
+        overlap=size.overlap,
+        links=_links(recipe),
+    )
+
+
+def _summary(recipe: manifests.Composition) -> CompositionSummary:
+    return CompositionSummary(
+        id=recipe.id,
+        model=recipe.model,
+        classes=list(recipe.labels),
+        threshold=manifests.canonical_threshold(recipe.threshold),
+        links=_links(recipe),
+    )
+
+
+def _links(recipe: manifests.Composition) -> dict[str, str]:
+    path = f"/compositions/{recipe.id}"
+    return {
+        "self": path,
+        "weights": f"{path}/weights",
+        "model": f"/models/{recipe.model}",
+        "predict": f"/predict?model={recipe.id}",
+    }

@@ -1,0 +1,156 @@
+"""Stored models: list, look, upload, delete, and fetch whole or by module."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
+
+from moda_core.errors import Conflict, NotFound
+from moda_core.storage import workflows
+from moda_core.storage.manifests import Manifest, canonical_threshold
+from moda_core.storage.references import check_stored_name
+from moda_core.storage.registry import Registry, Resolved
+from service import downloads
+from service.api.dependencies import Parts
+from service.schemas import Model, ModelList, ModelSummary, Module, ModuleList
+from service.uploads import received
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["models"])
+
+OneClass = Annotated[str | None, Query(alias="class", max_length=500, description="Only this class's module.")]
+
+
+@router.get("/models")
+def models(parts: Parts) -> ModelList:
+    """Every name with its live versions, newest first."""
+    registry = parts.registry
+    found = [
+        Resolved(version.digest, registry.manifest(version.digest), version.name, version.number, version.created_at)
+        for latest in registry.models()
+        for version in reversed(registry.versions(str(latest.name)))
+        if not version.deleted
+    ]
+    return ModelList(models=[ModelSummary(**_summary(registry, one)) for one in found])
+
+
+@router.post("/models", status_code=201)
+def upload(
+    file: Annotated[UploadFile, File(description="A safetensors file that MODA wrote.")],
+    name: Annotated[str, Form(max_length=64, description="Under which it appears, as the next version.")],
+    parts: Parts,
+    response: Response,
+) -> Model:
+    """Store a model file: one that was downloaded here or elsewhere."""
+    check_stored_name("name", name)
+    with received(file.file, parts.settings.home / "uploads", ".safetensors") as path:
+        digest = workflows.import_artifact(parts.registry, path)
+    version = parts.registry.publish_version(name, digest)
+    response.headers["Location"] = f"/models/{name}@{version}"
+    return _model(parts.registry, parts.registry.resolve(f"{name}@{version}"))
+
+
+@router.get("/models/{ref}")
+def model(ref: str, parts: Parts) -> Model:
+    """A model with everything that its manifest says."""
+    return _model(parts.registry, parts.registry.resolve(ref))
+
+
+@router.delete("/models/{ref}", status_code=204)
+def delete(ref: str, parts: Parts) -> None:
+    """Delete one version (by digest: every version that has it). Its number is never used again."""
+    parts.registry.delete(ref)
+
+
+@router.get("/models/{ref}/modules")
+def modules(ref: str, parts: Parts, label: OneClass = None) -> ModuleList:
+    """The modules of a modular model: their sizes, files and overlaps."""
+    found = parts.registry.resolve(ref)
+    manifest = found.manifest
+    if manifest.threshold is None:
+        raise Conflict(f"a {manifest.kind} model has no modules", "decompose it first")
+    if label is not None and label not in manifest.labels:
+        raise NotFound("class", label, f"this model has {', '.join(manifest.labels[:20])}")
+    labels = manifest.labels if label is None else (label,)
+    return ModuleList(
+        model=found.digest,
+        threshold=canonical_threshold(manifest.threshold),
+        modules=[_module(found, one) for one in labels],
+        overlaps=manifest.overlaps,
+    )
+
+
+@router.get(
+    "/models/{ref}/weights",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}, "description": "A safetensors file."}},
+)
+def weights(ref: str, request: Request, parts: Parts, label: OneClass = None) -> Response:
+    """A model, or one class's module, as one file that needs no registry. Ranges and `If-None-Match` work."""
+    found = parts.registry.resolve(ref)
+    name = f"{found.name}-{found.version}" if found.name else found.digest[:12]
+    if label is None:
+        blob = downloads.model_file(parts.registry, found.digest, found.manifest)
+    else:
+        blob = downloads.module_file(parts.registry, found.digest, found.manifest, label)
+    return downloads.file_response(request, parts.registry, blob, name if label is None else f"{name}-{label}")
+
+
+def _summary(registry: Registry, found: Resolved[Manifest]) -> dict[str, Any]:
+    manifest = found.manifest
+    reference = f"{found.name}@{found.version}" if found.name else found.digest
+    accuracy = manifest.metrics.get("accuracy")
+    return {
+        "reference": reference,
+        "name": found.name,
+        "version": found.version,
+        "digest": found.digest,
+        "kind": manifest.kind,
+        "architecture": manifest.architecture.name,
+        "classes": list(manifest.labels),
+        "threshold": None if manifest.threshold is None else canonical_threshold(manifest.threshold),
+        "accuracy": accuracy if isinstance(accuracy, float | int) else None,
+        "created_at": found.created_at,
+        "aliases": _aliases(registry, found),
+        "links": _links(reference, manifest),
+    }
+
+
+def _aliases(registry: Registry, found: Resolved[Manifest]) -> list[str]:
+    if found.name is None:
+        return []
+    set_by_hand = [alias.alias for alias in registry.aliases(found.name) if alias.version == found.version]
+    latest = max(version.number for version in registry.versions(found.name) if not version.deleted)
+    return (["latest"] if latest == found.version else []) + set_by_hand
+
+
+def _links(reference: str, manifest: Manifest) -> dict[str, str]:
+    path = f"/models/{reference}"
+    links = {"self": path, "weights": f"{path}/weights", "predict": f"/predict?model={reference}"}
+    return links if manifest.threshold is None else {**links, "modules": f"{path}/modules"}
+
+
+def _model(registry: Registry, found: Resolved[Manifest]) -> Model:
+    manifest = found.manifest
+    stored = manifest.to_json()
+    same = ("input", "spec", "spec_digest", "execution", "dataset", "metrics", "sizes", "overlaps", "lineage", "blobs")
+    return Model(
+        **_summary(registry, found),
+        architecture_arguments=stored["architecture"],
+        **{name: stored[name] for name in same},
+    )
+
+
+def _module(found: Resolved[Manifest], label: str) -> Module:
+    blob = found.manifest.blobs.get(f"modules/{label}")
+    size = found.manifest.sizes.get(label)
+    return Module(
+        label=label,
+        size=size if isinstance(size, float | int) else None,
+        digest=blob.digest if blob else None,
+        size_bytes=blob.size_bytes if blob else None,
+        links={"weights": f"/models/{found.digest}/weights?class={quote(label, safe='')}"},
+    )

@@ -1,0 +1,47 @@
+"""Whether the service lives and is ready, and its counters."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from moda_core import __version__
+from moda_core.errors import ModaError, Unavailable
+from service.api.dependencies import Parts
+from service.schemas import Health, Readiness
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz")
+async def healthz() -> Health:
+    """The process answers."""
+    return Health(version=__version__)
+
+
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready."}})
+def readyz(parts: Parts, response: Response) -> Readiness:
+    """The registry can be used; whether jobs can be submitted stands beside it."""
+    registry = redis = "ok"
+    try:
+        parts.registry.check()
+    except ModaError as error:
+        registry = str(error)
+        response.status_code = 503
+    try:
+        parts.jobs.check()
+    except Unavailable as error:
+        redis = str(error)
+    status = "ready" if registry == "ok" else "not ready"
+    return Readiness(status=status, registry=registry, redis=redis, device=parts.engine.device)
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus's text format."}},
+)
+async def metrics(parts: Parts) -> Response:
+    """Counters for Prometheus."""
+    return Response(parts.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

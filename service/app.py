@@ -1,0 +1,126 @@
+"""The service as an ASGI application: `uvicorn service.app:create_app --factory`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from fastapi import FastAPI
+from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from moda_core import __version__
+from moda_core.storage.registry import Registry
+from service import errors, schemas, security, telemetry
+from service.api import aliases, compositions, datasets, jobs, models, operations, predictions, submissions
+from service.api.dependencies import ServiceParts
+from service.inference.decoding import Decoder
+from service.inference.engine import Engine
+from service.settings import Settings
+from worker.jobs import Jobs
+from worker.reaper import Reaper
+
+__all__ = ["create_app"]
+
+_WEB = Path(__file__).parent / "web"
+_DESCRIPTION = """\
+Train an image classifier to be modular, cut it into one module per class, compose small models from the
+modules without training, predict with them, and repair other models with a module.
+
+Every error is a problem document (RFC 9457). Long work is a job: `202` and a `Location` to follow.
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application; nothing is opened before it starts, and all is closed when it ends.
+
+    Args:
+        settings: the environment's, when left out.
+    """
+    settings = settings or Settings()
+    metrics = telemetry.Metrics()
+    app = FastAPI(
+        title="MODA",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=_lifespan(settings, metrics),
+        redoc_url=None,
+        responses=errors.PROBLEM_RESPONSES,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
+    errors.install(app)
+    # The last one added is the outermost.
+    uploads = dict.fromkeys(("/models", "/datasets"), settings.max_upload_bytes)
+    app.add_middleware(security.SameOrigin)
+    app.add_middleware(security.BodyLimit, limit_bytes=settings.max_body_bytes, limits=uploads)
+    app.add_middleware(security.SecurityHeaders)
+    app.add_middleware(telemetry.RequestTelemetry, metrics=metrics, logger=telemetry.request_logger())
+    for rooms in (compositions, predictions, submissions, jobs, aliases, models, datasets, operations):
+        app.include_router(rooms.router)
+    _add_page(app)
+    _document(app)
+    return app
+
+
+def _lifespan(settings: Settings, metrics: telemetry.Metrics) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        registry = Registry(settings.registry_location)
+        work = Jobs(settings.redis_url)
+        reaper = Reaper(work)
+        engine = Engine(registry, device=_device(settings), cache_bytes=settings.cache_bytes, metrics=metrics)
+        decoder = Decoder(settings.max_pixels)
+        app.state.parts = ServiceParts(settings, registry, work, engine, decoder, metrics)
+        reaper.start()
+        try:
+            yield
+        finally:
+            reaper.stop()
+            decoder.close()
+            engine.close()
+            work.redis.close()
+
+    return lifespan
+
+
+def _device(settings: Settings) -> str:
+    if settings.device != "auto":
+        return settings.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _add_page(app: FastAPI) -> None:
+    """The web page at `/`; its documentation instead, while there is none."""
+    index = _WEB / "index.html"
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(index) if index.exists() else RedirectResponse("/docs")
+
+    if _WEB.is_dir():
+        app.mount("/web", StaticFiles(directory=_WEB), name="web")
+
+
+def _document(app: FastAPI) -> None:
+    """Add to the OpenAPI document what FastAPI cannot see: schemas that are read by hand."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            known = document["components"]["schemas"]
+            for model in (schemas.Problem, schemas.PredictRequest, schemas.DatasetImport):
+                schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+                known.update(schema.pop("$defs", {}))
+                known[model.__name__] = schema
+            for name in ("HTTPValidationError", "ValidationError"):
+                known.pop(name, None)
+            for operations_of_path in document["paths"].values():
+                for operation in operations_of_path.values():
+                    operation["responses"].pop("422", None)  # a problem like the others
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,78 @@
+"""Images as they arrive, decoded beside the event loop and within one budget of pixels."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from jaxtyping import UInt8
+from torch import Tensor
+
+from moda_core.data.images import decode
+from moda_core.errors import TooLarge, UnreadableImage
+
+__all__ = ["Decoder", "EncodedImage", "from_base64"]
+
+Pixels = UInt8[Tensor, "channels height width"]
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image file as sent, and where in the request it stood."""
+
+    field: str
+    data: bytes
+
+
+def from_base64(field: str, text: str) -> EncodedImage:
+    """An image file from its base64 text.
+
+    Raises:
+        UnreadableImage: if it is none.
+    """
+    try:
+        return EncodedImage(field, base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise UnreadableImage(field, text, "not base64", "send an image file in standard base64") from error
+
+
+class Decoder:
+    """Decodes the images of a request in a thread.
+
+    Args:
+        max_pixels: of all images of one request together.
+        threads: requests decoded at the same time; the rest waits.
+    """
+
+    def __init__(self, max_pixels: int, threads: int = 2) -> None:
+        self.max_pixels = max_pixels
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    async def decode(self, images: Sequence[EncodedImage]) -> list[Pixels]:
+        """The images' pixels, in order.
+
+        Raises:
+            UnreadableImage: for bytes that are no whole image.
+            TooLarge: for more pixels than the limit, before any of them is decoded.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._decode, images)
+
+    def _decode(self, images: Sequence[EncodedImage]) -> list[Pixels]:
+        decoded: list[Pixels] = []
+        left = self.max_pixels
+        for image in images:
+            pixels = decode(image.data, field=image.field, max_pixels=self.max_pixels)
+            left -= pixels.shape[1] * pixels.shape[2]
+            if left < 0:
+                remedy = f"send at most {self.max_pixels} pixels in one request"
+                raise TooLarge(image.field, f"{len(images)} images", "too many pixels together", remedy)
+            decoded.append(pixels)
+        return decoded
+
+    def close(self) -> None:
+        """Wait for what is being decoded, and end the threads."""
+        self._threads.shutdown()

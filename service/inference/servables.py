@@ -1,0 +1,114 @@
+"""What a request means by a model: a stored one, or a composition of one, both by digest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from moda_core.errors import Conflict, InvalidInput, NotFound
+from moda_core.specs import check_labels, parse_threshold
+from moda_core.storage.manifests import Composition, Manifest
+from moda_core.storage.registry import Registry
+
+__all__ = ["Servable", "composition_servable", "servable"]
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+Threshold = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Servable:
+    """A model that can predict, named so that it never changes.
+
+    Attributes:
+        model: digest of the stored model.
+        recipe: of its composition, if one is meant.
+        labels: in the order of the logits.
+        classes: the same labels, in the order in which the caller wants them.
+    """
+
+    model: str
+    recipe: Composition | None
+    labels: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """The composition's id, else the model's digest."""
+        return self.recipe.id if self.recipe else self.model
+
+
+def servable(
+    registry: Registry, reference: str, classes: Sequence[str] | None = None, threshold: Threshold = None
+) -> Servable:
+    """Resolve a reference or composition id, composed for `classes` when these are given.
+
+    Raises:
+        NotFound: for an unknown model, version, alias, composition or class.
+        Conflict: for a model that cannot be composed, or not at this threshold.
+        InvalidInput: for no classes, one named twice, or a number that is no threshold.
+    """
+    wanted = check_labels("classes", classes) if classes is not None else None
+    asked = None if threshold is None else parse_threshold(threshold)
+    if wanted is None and asked is not None:
+        raise InvalidInput("threshold", threshold, "a threshold without classes", "name the classes to compose for")
+    stored = _stored_composition(registry, reference)
+    digest = stored.model if stored else registry.resolve(reference).digest
+    manifest = registry.manifest(digest)
+    if wanted is None:
+        return _composed(digest, manifest, stored, None) if stored else _whole(digest, manifest)
+    return _composed(digest, manifest, _recipe(digest, manifest, stored, wanted, asked), wanted)
+
+
+def composition_servable(registry: Registry, composition_id: str) -> Servable:
+    """The servable of a stored composition.
+
+    Raises:
+        NotFound: for an id under which nothing was composed.
+    """
+    recipe = _stored_composition(registry, composition_id)
+    if recipe is None:
+        raise NotFound("composition", composition_id, "GET /compositions lists them; POST /compose makes one")
+    return _composed(recipe.model, registry.manifest(recipe.model), recipe, None)
+
+
+def _stored_composition(registry: Registry, reference: str) -> Composition | None:
+    if not _DIGEST.fullmatch(reference):
+        return None
+    try:
+        return registry.composition(reference)
+    except NotFound:
+        return None
+
+
+def _whole(digest: str, manifest: Manifest) -> Servable:
+    return Servable(digest, None, manifest.labels, manifest.labels)
+
+
+def _composed(digest: str, manifest: Manifest, recipe: Composition, wanted: tuple[str, ...] | None) -> Servable:
+    labels = tuple(label for label in manifest.labels if label in recipe.labels)
+    return Servable(digest, recipe, labels, wanted or labels)
+
+
+def _recipe(
+    digest: str, manifest: Manifest, stored: Composition | None, wanted: tuple[str, ...], asked: Decimal | None
+) -> Composition:
+    """The recipe for `wanted` at τ; `stored` is the composition that is to be composed again, if one is."""
+    if manifest.kind not in {"modular", "composed"} or manifest.threshold is None:
+        remedies = {
+            "trained": "decompose it first, and compose the modular version",
+            "patched": "compose the models that it was patched from",
+        }
+        raise Conflict(f"a {manifest.kind} model cannot be composed", remedies.get(manifest.kind, "decompose it first"))
+    available = stored.labels if stored else manifest.labels
+    for label in wanted:
+        if label not in available:
+            raise NotFound("class", label, f"this model has {', '.join(available[:20])}")
+    own = stored.threshold if stored else manifest.threshold
+    threshold = own if asked is None else asked
+    if threshold < own and (stored or manifest.kind == "composed"):
+        problem = f"this model was composed at threshold {own:f} and cannot be composed at {threshold:f}"
+        raise Conflict(problem, "compose the model that it was cut from, or ask for a higher threshold")
+    return Composition(digest, wanted, threshold)

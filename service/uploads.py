@@ -1,0 +1,49 @@
+"""Files that clients send: moved to a place of their own, named by what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import BinaryIO
+
+from moda_core.files import storing
+
+__all__ = ["keep", "received"]
+
+
+@contextmanager
+def received(file: BinaryIO, folder: Path, suffix: str) -> Iterator[Path]:
+    """An upload as a file in `folder`, for as long as the context lasts.
+
+    Raises:
+        StorageFailure: when it cannot be written.
+    """
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with storing(folder), NamedTemporaryFile(dir=folder, prefix=".received-", suffix=suffix) as copy:
+        file.seek(0)
+        shutil.copyfileobj(file, copy)
+        copy.flush()
+        os.fsync(copy.fileno())
+        yield Path(copy.name)
+
+
+def keep(file: BinaryIO, folder: Path, suffix: str) -> tuple[Path, str]:
+    """Keep an upload under its SHA-256; the path and the digest. The same bytes are kept once.
+
+    Raises:
+        StorageFailure: when it cannot be written; nothing is left behind.
+    """
+    file.seek(0)
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    path = folder / f"{digest}{suffix}"
+    with received(file, folder, suffix) as copy, storing(path):
+        copy.chmod(0o644)
+        if not path.exists():
+            os.link(copy, path)
+    return path, digest
