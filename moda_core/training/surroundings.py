@@ -1,0 +1,45 @@
+"""What long work takes from the process around it, and gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+__all__ = ["borrowed_generators", "never"]
+
+
+def never() -> bool:
+    """The answer of work that nobody cancels."""
+    return False
+
+
+@contextmanager
+def borrowed_generators(device: torch.device, seed: int) -> Iterator[dict[str, torch.Generator]]:
+    """The random generators of a run, each seeded: ``batches``, its own, and the global ones of its devices.
+
+    Dropout draws from the global ones (``cpu``, ``cuda``) and takes no other. They are as before
+    at the end, and so is cuDNN's search for fast convolutions, which is on meanwhile.
+    """
+    devices = _cuda_devices(device)
+    batches = torch.Generator().manual_seed(seed)
+    searched = torch.backends.cudnn.benchmark
+    with torch.random.fork_rng(devices):
+        generators = {"cpu": torch.default_generator}
+        if devices:
+            generators["cuda"] = torch.cuda.default_generators[devices[0]]
+        for generator in generators.values():
+            generator.manual_seed(int(torch.randint(2**63 - 1, (), generator=batches)))
+        torch.backends.cudnn.benchmark = True
+        try:
+            yield generators | {"batches": batches}
+        finally:
+            torch.backends.cudnn.benchmark = searched
+
+
+def _cuda_devices(device: torch.device) -> list[int]:
+    if device.type != "cuda":
+        return []
+    torch.cuda.init()
+    return [torch.cuda.current_device() if device.index is None else device.index]

@@ -1,0 +1,272 @@
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from moda_core.data.dataset import Images
+from moda_core.errors import Cancelled, Conflict, Corrupt, InvalidInput, TrainingFailure, Untraceable
+from moda_core.specs import InputSpec, TrainingSpec
+from moda_core.structure.unitgraph import UnitGraph
+from moda_core.training.checkpoints import Checkpoint
+from moda_core.training.loop import learning_rate, train
+
+DOOR = InputSpec(image_size=8, channels=1, mean=(0.5,), std=(0.25,))
+
+
+def images(samples=41):
+    """Three classes of noise, each brighter in another third of the picture."""
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.arange(samples) % 3
+    pixels = torch.randint(0, 128, (samples, 1, 8, 8), generator=draw)
+    for sample, label in enumerate(labels):
+        pixels[sample, :, 3 * label : 3 * label + 2] += 127
+    return Images(pixels.to(torch.uint8), labels)
+
+
+def network():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return nn.Sequential(
+            nn.Conv2d(1, 6, 3, padding=1),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Dropout(0.3),
+            nn.Flatten(),
+            nn.Linear(6 * 4 * 4, 8),
+            nn.ReLU(),
+            nn.Linear(8, 3),
+        )
+
+
+def spec(**changes):
+    recipe = {"dataset": "noise", "architecture": "cnn", "epochs": 4, "batch_size": 8, "crop_padding": 1}
+    return TrainingSpec(**recipe | changes)
+
+
+def run(model, recipe, data=None, **options):
+    graph = UnitGraph.trace(network(), (1, 8, 8))
+    return train(model, graph, data or images(), recipe, DOOR, mirror=False, device="cpu", **options)
+
+
+def equal(first, second):
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+class Kept:
+    """Checkpoints in memory."""
+
+    def __init__(self):
+        self.saved = []
+
+    def load(self):
+        return self.saved[-1] if self.saved else None
+
+    def save(self, checkpoint):
+        self.saved.append(checkpoint)
+
+
+def untimed(reports):
+    clocks = ("samples_per_s", "seconds", "remaining_s")
+    return [{name: value for name, value in r.to_json().items() if name not in clocks} for r in reports]
+
+
+@pytest.mark.parametrize("objective", ["modular", "standard"])
+def test_it_learns(objective):
+    model = network()
+    reports = run(model, spec(objective=objective, epochs=8))
+    assert [report.epoch for report in reports] == list(range(1, 9))
+    assert reports[-1].loss < reports[0].loss
+    assert reports[-1].accuracy > 0.8
+    assert not any(module.training for module in model.modules())
+
+
+def test_the_loss_is_equation_7():
+    for report in run(network(), spec(alpha=0.5, beta=2.0, gamma=0.25)):
+        parts = report.cross_entropy + 0.5 * report.affinity + 2.0 * report.dispersion + 0.25 * report.compactness
+        assert report.loss == pytest.approx(parts, rel=1e-5)
+        assert min(report.affinity, report.dispersion, report.compactness) > 0
+
+
+def test_the_standard_objective_is_cross_entropy_alone_and_needs_no_graph():
+    reports = train(network(), None, images(), spec(objective="standard", epochs=2), DOOR, mirror=False, device="cpu")
+    assert [(r.affinity, r.dispersion, r.compactness) for r in reports] == [(0, 0, 0)] * 2
+    assert all(report.loss == report.cross_entropy for report in reports)
+
+
+def test_compactness_quiets_the_units():
+    quiet, loud = (run(network(), spec(alpha=0.0, beta=0.0, gamma=gamma, epochs=6))[-1] for gamma in (20.0, 0.0))
+    assert quiet.compactness < 0.5 * loud.compactness
+
+
+def test_a_full_batch_step_is_nesterov_descent_as_written_by_hand():
+    recipe = spec(objective="standard", epochs=3, batch_size=64, crop_padding=0, weight_decay=0.01, learning_rate=0.1)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    weights = [p.detach().clone().double() for p in model.parameters()]
+    velocity = [torch.zeros_like(w) for w in weights]
+    data = images()
+    pixels = ((data.pixels.double() / 255 - 0.5) / 0.25).flatten(1)
+    for epoch in range(3):
+        leaves = [w.clone().requires_grad_() for w in weights]
+        loss = nn.functional.cross_entropy(pixels @ leaves[0].T + leaves[1], data.labels)
+        for i, gradient in enumerate(torch.autograd.grad(loss, leaves)):
+            slope = gradient + 0.01 * weights[i]
+            velocity[i] = 0.9 * velocity[i] + slope
+            weights[i] = weights[i] - learning_rate(recipe, epoch) * (slope + 0.9 * velocity[i])
+    train(model, None, data, recipe, DOOR, mirror=False, device="cpu")
+    for found, wanted in zip(model.parameters(), weights, strict=True):
+        torch.testing.assert_close(found.detach().double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_the_rate_falls_along_half_a_cosine():
+    recipe = spec(epochs=10, learning_rate=0.05)
+    rates = [learning_rate(recipe, epoch) for epoch in range(10)]
+    assert rates[0] == 0.05
+    assert rates[5] == pytest.approx(0.025)
+    assert all(a > b > 0 for a, b in itertools.pairwise(rates))
+    assert [report.learning_rate for report in run(network(), recipe)] == rates
+
+
+def test_one_seed_gives_one_result_and_another_seed_another():
+    trained = []
+    for seed in (3, 3, 4):
+        model = network()
+        torch.rand(seed)  # what the process drew before must not matter
+        run(model, spec(seed=seed))
+        trained.append(model.state_dict())
+    assert equal(trained[0], trained[1])
+    assert not equal(trained[0], trained[2])
+
+
+class Interruption(Exception):
+    """The process dies."""
+
+
+def die_after(epochs):
+    def progress(report):
+        if report.epoch == epochs:
+            raise Interruption
+
+    return progress
+
+
+@pytest.mark.parametrize("changes", [{}, {"objective": "standard"}, {"momentum": 0.0}])
+@pytest.mark.parametrize("interruption", ["cancelled", "died"])
+def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(interruption, changes):
+    recipe = spec(**changes)
+    whole = Kept()
+    expected = run(network(), recipe, checkpoints=whole)
+
+    kept = Kept()
+    if interruption == "cancelled":
+        answers = iter([False] * 15 + [True])
+        with pytest.raises(Cancelled):
+            run(network(), recipe, checkpoints=kept, cancelled=lambda: next(answers))
+    else:
+        with pytest.raises(Interruption):
+            run(network(), recipe, checkpoints=kept, progress=die_after(2))
+    assert [checkpoint.epoch for checkpoint in kept.saved] == [1, 2]
+    other_start = network()
+    nn.init.ones_(other_start[0].weight)
+    heard = []
+    found = run(other_start, recipe, checkpoints=kept, progress=heard.append)
+
+    assert equal(kept.saved[-1].tensors, whole.saved[-1].tensors)
+    assert untimed(found) == untimed(expected)
+    assert [report.epoch for report in heard] == [3, 4]
+
+
+def test_a_finished_run_is_only_loaded():
+    kept = Kept()
+    model = network()
+    expected = run(model, spec(), checkpoints=kept)
+    again = network()
+    assert run(again, spec(), checkpoints=kept, cancelled=lambda: True) == expected
+    assert equal(again.state_dict(), model.state_dict())
+    assert len(kept.saved) == 4
+
+
+def test_a_checkpoint_holds_weights_momentum_and_generators_apart_from_the_model():
+    kept = Kept()
+    model = network()
+    run(model, spec(epochs=2), checkpoints=kept)
+    names = {name.split("/")[0] for name in kept.saved[0].tensors}
+    assert names == {"weights", "momentum", "generator"}
+    assert not torch.equal(kept.saved[0].tensors["weights/0.weight"], model[0].weight)
+    assert all(t.device.type == "cpu" and t.is_contiguous() for t in kept.saved[0].tensors.values())
+    states = [t for name, t in kept.saved[0].tensors.items() if name.startswith("generator/")]
+    assert {state.dtype for state in states} == {torch.uint8}
+
+
+def test_another_specs_checkpoint_is_refused():
+    kept = Kept()
+    run(network(), spec(epochs=1), checkpoints=kept)
+    with pytest.raises(Conflict):
+        run(network(), spec(epochs=1, seed=9), checkpoints=kept)
+
+
+@pytest.mark.parametrize("name", ["weights/0.weight", "momentum/0.weight", "generator/batches"])
+def test_a_checkpoint_that_does_not_fit_is_corrupt(name):
+    kept = Kept()
+    run(network(), spec(epochs=1), checkpoints=kept)
+    good = kept.saved[0]
+    kept.saved = [Checkpoint(good.epoch, {**good.tensors, name: torch.zeros(2)}, good.state)]
+    with pytest.raises(Corrupt):
+        run(network(), spec(epochs=1), checkpoints=kept)
+
+
+def poison(model):
+    def progress(report):
+        nn.init.constant_(model[0].weight, math.nan)
+
+    return progress
+
+
+def test_a_loss_that_is_not_finite_ends_it_and_leaves_the_last_good_checkpoint():
+    kept, model, recipe = Kept(), network(), spec()
+    with pytest.raises(TrainingFailure) as failure:
+        run(model, recipe, checkpoints=kept, progress=poison(model))
+    assert "epoch 2" in str(failure.value)
+    assert f"{learning_rate(recipe, 1):g}" in str(failure.value)
+    assert [checkpoint.epoch for checkpoint in kept.saved] == [1]
+
+
+def test_weights_that_the_last_step_broke_are_not_saved():
+    kept, model = Kept(), network()
+    model[-1].weight.register_hook(lambda gradient: gradient * math.inf)
+    with pytest.raises(TrainingFailure):
+        run(model, spec(batch_size=64), checkpoints=kept)
+    assert not kept.saved
+
+
+@pytest.mark.parametrize("ending", [None, Interruption])
+def test_the_callers_generators_and_settings_are_left_as_found(ending):
+    torch.manual_seed(5)
+    before, benchmark = torch.get_rng_state(), torch.backends.cudnn.benchmark
+    if ending:
+        with pytest.raises(ending):
+            run(network(), spec(epochs=1), progress=die_after(1))
+    else:
+        run(network(), spec(epochs=1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.backends.cudnn.benchmark is benchmark
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_sample_left_over_alone_is_not_trained_on():
+    steps = []
+    run(network(), spec(epochs=1), images(17), cancelled=lambda: bool(steps.append(1)))
+    assert len(steps) in {2, 3}
+
+
+def test_single_samples_and_batch_norm_do_not_go_together():
+    with pytest.raises(InvalidInput, match="batch_size"):
+        run(network(), spec(batch_size=1))
+
+
+def test_the_modular_objective_needs_a_graph():
+    with pytest.raises(Untraceable):
+        train(network(), None, images(), spec(), DOOR, mirror=False, device="cpu")

@@ -1,0 +1,21 @@
+import json
+
+from moda_core.training.reports import EpochReport
+
+
+def test_a_report_survives_json():
+    report = EpochReport(
+        epoch=2,
+        epochs=9,
+        loss=1.25,
+        cross_entropy=1.0,
+        affinity=0.1,
+        dispersion=0.1,
+        compactness=0.05,
+        accuracy=0.5,
+        learning_rate=0.05,
+        samples_per_s=1000.0,
+        seconds=1.5,
+        remaining_s=10.5,
+    )
+    assert EpochReport.from_json(json.loads(json.dumps(report.to_json()))) == report
