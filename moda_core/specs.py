@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal, InvalidOperation
@@ -72,7 +73,7 @@ def check_labels(field: str, labels: Sequence[str], *, at_least: int = 1) -> tup
     for label in labels:
         if not label or not label.isprintable():
             raise InvalidInput(field, label, "not a class label", "use a non-empty printable string")
-    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    repeated = sorted(label for label, count in Counter(labels).items() if count > 1)
     if repeated:
         raise InvalidInput(field, repeated, "classes named twice", "name every class once")
     return tuple(labels)

@@ -132,7 +132,9 @@ class Manifest(_Stored):
         Raises:
             InvalidInput: for a field that is missing, unknown or wrong.
         """
-        _check_fields(data, {"format", "kind", "architecture", "labels", "rows", "input", "threshold", "blobs", *_PLAIN})
+        _check_fields(
+            data, {"format", "kind", "architecture", "labels", "rows", "input", "threshold", "blobs", *_PLAIN}
+        )
         return cls(
             format=data["format"],
             kind=data["kind"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import tempfile
 from contextlib import suppress
@@ -114,7 +113,7 @@ def _key(blob: BlobRef) -> str:
 
 
 def _stamp(path: Path) -> _Stamp:
-    found = os.stat(path)
+    found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from moda_core.data.dataset import Dataset
-from moda_core.errors import Conflict, Corrupt, InvalidInput, NotFound, StorageFailure
-from moda_core.files import parse_json
+from moda_core.errors import Corrupt, InvalidInput, NotFound, StorageFailure
 from moda_core.modularity.models import Model
 from moda_core.specs import canonical_json, sha256
 from moda_core.storage import artifacts, datasets
-from moda_core.storage.manifests import BlobRef, Composition, DatasetManifest, Manifest, parse_manifest
+from moda_core.storage.manifests import JSON, BlobRef, Composition, DatasetManifest, Manifest, parse_manifest
 from moda_core.storage.references import Reference, parse_reference
 from moda_core.storage.registry.blobs import Blobs
 from moda_core.storage.registry.checkpoints import StoredCheckpoints
 from moda_core.storage.registry.objects import Objects
-from moda_core.storage.registry.versions import Alias, NamedVersions, Version
+from moda_core.storage.registry.versions import Alias, NamedVersions, Version, read_record
 
 __all__ = ["Registry", "Resolved"]
 
@@ -31,7 +29,7 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Resolved(Generic[AnyManifest]):
-    """What a reference names; without name and version when it was a digest that no live version has."""
+    """What a reference names; without name, version and time when the reference was a digest."""
 
     digest: str
     manifest: AnyManifest
@@ -153,7 +151,7 @@ class Registry:
         return self._models.publish(name, digest, job_id)
 
     def resolve(self, reference: str) -> Resolved[Manifest]:
-        """What a model's reference means now. A digest also finds a model that no live version names.
+        """What a model's reference means now. A digest finds its model also where no live version has it.
 
         Raises:
             InvalidInput: for a string that is no reference.
@@ -261,7 +259,8 @@ class Registry:
             NotFound: without it.
             Corrupt: when what is stored has another id.
         """
-        recipe = Composition.from_json(self._record("composition", f"compositions/{composition_id}/recipe.json"))
+        key = f"compositions/{composition_id}/recipe.json"
+        recipe = Composition.from_json(self._record("composition", key, {"format", "model", "classes", "threshold"}))
         if recipe.id != composition_id:
             raise Corrupt(f"the recipe of composition {composition_id} has another id", "compose it again")
         return recipe
@@ -271,22 +270,14 @@ class Registry:
         return [self.composition(name) for name in self._objects.folders("compositions")]
 
     def put_composition_file(self, composition_id: str, data: bytes) -> BlobRef:
-        """Keep the file of a composed model: derived from its recipe, so that the first one holds.
-
-        Raises:
-            Conflict: when another process derived other bytes from the same recipe.
-        """
-        blob = self.put_blob(data)
-        record = {"digest": blob.digest, "size_bytes": blob.size_bytes}
-        kept = self._put_once(f"compositions/{composition_id}/file.json", record)
-        if kept != record:
-            raise Conflict(f"composition {composition_id} is stored with other bytes", "download the stored file")
-        return blob
+        """Keep the file that was derived from a recipe; where one is kept already, that one holds."""
+        return BlobRef(**self._put_once(f"compositions/{composition_id}/file.json", asdict(self.put_blob(data))))
 
     def composition_file(self, composition_id: str) -> BlobRef | None:
         """The file of a composed model, if it was derived before; its path comes from `blob_path`."""
         try:
-            return BlobRef(**self._record("composition", f"compositions/{composition_id}/file.json"))
+            key = f"compositions/{composition_id}/file.json"
+            return BlobRef(**self._record("composition", key, {"digest", "size_bytes"}))
         except NotFound:
             return None
 
@@ -355,6 +346,42 @@ class Registry:
         """What a job has published, if anything."""
         _check_job_id(job_id)
         try:
-            return list(self._record("publication", f"publications/{job_id}.json")["digests"])
+            return list(self._record("publication", f"publications/{job_id}.json", {"digests"})["digests"])
         except NotFound:
             return None
+
+    # --- records ---
+
+    def _put_once(self, key: str, record: JSON) -> JSON:
+        """Write a record unless there is one; returns the one that holds."""
+        if self._objects.create(key, canonical_json(record).encode()):
+            return record
+        return self._record("record", key, set(record))
+
+    def _record(self, kind: str, key: str, fields: set[str]) -> JSON:
+        try:
+            return read_record(self._objects, key, fields)
+        except NotFound as error:
+            name = key.split("/")[1].removesuffix(".json")
+            raise NotFound(kind, name, f"there is no such {kind} in the registry") from error
+
+
+def _manifest_key(digest: str) -> str:
+    return f"manifests/{digest}.json"
+
+
+def _check_job_id(job_id: str) -> None:
+    if not _JOB_ID.fullmatch(job_id):
+        raise InvalidInput("job_id", job_id, "not a job's id", "use 1 to 128 letters, digits, '_' and '-'")
+
+
+def _found(names: NamedVersions, reference: Reference) -> tuple[str, Version | None]:
+    """Digest and version; a digest is not searched for among all names, because it says enough itself."""
+    if reference.digest is not None:
+        return reference.digest, None
+    version = names.find(reference)
+    return version.digest, version
+
+
+def _place(version: Version | None) -> tuple[str | None, int | None, str | None]:
+    return (version.name, version.number, version.created_at) if version else (None, None, None)

@@ -10,19 +10,19 @@ the same one, and whoever loses looks again at everything before trying the next
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 from moda_core.errors import Corrupt, NotFound, PreconditionFailed
+from moda_core.files import parse_json
 from moda_core.specs import canonical_json
 from moda_core.storage.manifests import JSON
 from moda_core.storage.references import Reference, check_alias, check_stored_name
 from moda_core.storage.registry.objects import Objects
 
-__all__ = ["Alias", "NamedVersions", "Version"]
+__all__ = ["Alias", "NamedVersions", "Version", "read_record"]
 
 _RECORD = re.compile(r"(versions|tombstones|aliases/(?P<alias>[^/]+))/(?P<number>[0-9]{6,})\.json")
 
@@ -177,7 +177,7 @@ class NamedVersions:
             if expected is not None and expected != current:
                 problem = f"alias {name}@{alias} is at change {current}, not {expected}"
                 raise PreconditionFailed(problem, "read it again and decide anew")
-            record = {"version": version, "digest": digest, "created_at": _now()}
+            record: JSON = {"version": version, "digest": digest, "created_at": _now()}
             if self._create(f"{self._folder(name)}/aliases/{alias}/{current + 1:06d}.json", record):
                 return Alias(name=name, alias=alias, number=current + 1, **record)
 
@@ -201,8 +201,9 @@ class NamedVersions:
         """Everything an alias has meant, oldest first."""
         folder = f"{self._folder(name)}/aliases/{alias}"
         numbers = self._shelf(name).aliases.get(alias, [])
+        fields = {"version", "digest", "created_at"}
         return [
-            Alias(name=name, alias=alias, number=number, **self._record(f"{folder}/{number:06d}.json"))
+            Alias(name=name, alias=alias, number=number, **self._record(f"{folder}/{number:06d}.json", fields))
             for number in numbers
         ]
 
@@ -231,19 +232,32 @@ class NamedVersions:
         return f"{self._kind}s are: {', '.join(self.names()) or 'none yet'}"
 
     def _version(self, name: str, number: int) -> JSON:
-        return self._record(f"{self._folder(name)}/versions/{number:06d}.json")
+        return self._record(f"{self._folder(name)}/versions/{number:06d}.json", {"digest", "job_id", "created_at"})
 
     def _create(self, key: str, record: JSON) -> bool:
         return self._objects.create(key, canonical_json(record).encode())
 
-    def _record(self, key: str) -> JSON:
+    def _record(self, key: str, fields: set[str]) -> JSON:
         """A record by its key, kept in memory: records never change."""
         if key not in self._records:
-            try:
-                self._records[key] = dict(json.loads(self._objects.get(key)))
-            except ValueError as error:
-                raise Corrupt(f"record {key} is not JSON", "restore it from a copy") from error
-        return dict(self._records[key])
+            self._records[key] = read_record(self._objects, key, fields)
+        return self._records[key]
+
+
+def read_record(objects: Objects, key: str, fields: set[str]) -> JSON:
+    """A record with exactly these fields.
+
+    Raises:
+        NotFound: without it.
+        Corrupt: for other bytes.
+    """
+    try:
+        record = parse_json(objects.get(key))
+    except ValueError as error:
+        raise Corrupt(f"record {key} is not JSON", "restore it from a copy") from error
+    if not isinstance(record, dict) or set(record) != fields:
+        raise Corrupt(f"record {key} is not what is stored there", "restore it from a copy")
+    return record
 
 
 def _now() -> str:
