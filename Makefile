@@ -61,8 +61,8 @@ check: lint types test ## lint, types and test
 lock: $(INSTALLED) ## resolve the dependencies anew into requirements/ (ARGS=--upgrade takes newer ones)
 	@requirements/lock.sh $(BIN)/uv $(ARGS)
 
-compose-test: ## build the images and run the main job through them (needs a Docker engine)
-	@docker/compose-test.sh
+compose-test: $(INSTALLED) ## build the images and run the main job through them (needs a Docker engine)
+	@$(BIN)/python docker/compose_test.py $(ARGS)
 
 clean: ## remove .venv and what tools left behind
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis
