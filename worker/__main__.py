@@ -23,7 +23,7 @@ def main() -> int:
         registry = Registry(settings.registry)
         return serve(settings, Execution(registry, settings.device), registry)
     except ModaError as error:
-        logging.getLogger(__name__).error("%s", error)
+        sys.stderr.write(f"{error}\n")
         return 2
 
 

@@ -147,6 +147,11 @@ class Jobs:
         with answering(self.address):
             self.redis.ping()
 
+    def close(self) -> None:
+        """Give the connections back; the next call opens new ones."""
+        self.redis.close()
+        self._app.close()
+
     @staticmethod
     def _now_ms(time: tuple[int, int]) -> int:
         return time[0] * 1000 + time[1] // 1000
