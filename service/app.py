@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from moda_core import __version__
+from service import __version__
 from moda_core.storage.registry import Registry
 from service import errors, schemas, security, telemetry
 from service.api import aliases, compositions, datasets, jobs, models, operations, predictions, submissions
@@ -56,8 +56,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     uploads = dict.fromkeys(("/models", "/datasets"), settings.max_upload_bytes)
     app.add_middleware(security.SameOrigin)
     app.add_middleware(security.BodyLimit, limit_bytes=settings.max_body_bytes, limits=uploads)
-    app.add_middleware(security.SecurityHeaders)
     app.add_middleware(telemetry.RequestTelemetry, metrics=metrics, logger=telemetry.request_logger())
+    app.add_middleware(security.SecurityHeaders)
     for rooms in (compositions, predictions, submissions, jobs, aliases, models, datasets, operations):
         app.include_router(rooms.router)
     _add_page(app)

@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["Settings"]
 
-MEBIBYTE = 2**20
+_MEBIBYTE = 2**20
 
 
 class Settings(BaseSettings):
@@ -29,18 +29,24 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MODA_", frozen=True, extra="ignore")
 
     home: Path = Field(default_factory=lambda: Path.home() / ".moda")
-    redis_url: str = DEFAULT_REDIS_URL
+    redis_url: str = "redis://127.0.0.1:6379/0"
     registry: str = ""
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65_535)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     import_dir: Path | None = None
-    max_body_bytes: int = Field(64 * MEBIBYTE, gt=0)
-    max_upload_bytes: int = Field(8192 * MEBIBYTE, gt=0)
+    max_body_bytes: int = Field(64 * _MEBIBYTE, gt=0)
+    max_upload_bytes: int = Field(8192 * _MEBIBYTE, gt=0)
     max_pixels: int = Field(50_000_000, gt=0)
-    cache_bytes: int = Field(1024 * MEBIBYTE, ge=0)
+    cache_bytes: int = Field(1024 * _MEBIBYTE, ge=0)
 
     @property
     def registry_location(self) -> str:
         """The folder or URL of the registry."""
         return self.registry or str(self.home / "registry")
+
+    @property
+    def uploads(self) -> Path:
+        """Where uploads wait for their import: beside the registry, so that workers see the same path."""
+        local = "://" not in self.registry_location
+        return (Path(self.registry_location) if local else self.home).resolve() / "uploads"

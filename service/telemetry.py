@@ -74,7 +74,7 @@ def request_logger() -> Any:
 
 
 class RequestTelemetry:
-    """The outermost layer: names each request, times, counts and logs it, and turns a bug into a 500.
+    """Names each request, times, counts and logs it, and turns a bug into a 500.
 
     A request's id is the caller's `X-Request-ID` when it is a plain token, else a new one.
     """

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import BinaryIO
@@ -14,6 +15,8 @@ from typing import BinaryIO
 from moda_core.files import storing
 
 __all__ = ["keep", "received"]
+
+_KEPT_S = 7 * 24 * 3600
 
 
 @contextmanager
@@ -34,7 +37,7 @@ def received(file: BinaryIO, folder: Path, suffix: str) -> Iterator[Path]:
 
 
 def keep(file: BinaryIO, folder: Path, suffix: str) -> tuple[Path, str]:
-    """Keep an upload under its SHA-256; the path and the digest. The same bytes are kept once.
+    """Keep an upload under its SHA-256 for a week; the path and the digest. The same bytes are kept once.
 
     Raises:
         StorageFailure: when it cannot be written; nothing is left behind.
@@ -46,4 +49,14 @@ def keep(file: BinaryIO, folder: Path, suffix: str) -> tuple[Path, str]:
         copy.chmod(0o644)
         if not path.exists():
             os.link(copy, path)
+        path.touch()
+        _sweep(folder)
     return path, digest
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what was uploaded long ago: it was imported since, or never will be."""
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _KEPT_S:
+                path.unlink()

@@ -38,7 +38,7 @@ def _stored(composition_id: str, parts: Parts) -> Servable:
     return composition_servable(parts.registry, composition_id)
 
 
-Stored = Annotated[Servable, Depends(_stored)]
+_Stored = Annotated[Servable, Depends(_stored)]
 
 
 @router.get("/compositions")
@@ -48,7 +48,7 @@ def compositions(parts: Parts) -> CompositionList:
 
 
 @router.get("/compositions/{composition_id}")
-async def composition(meant: Stored, parts: Parts) -> Composition:
+async def composition(meant: _Stored, parts: Parts) -> Composition:
     """One composition, and what it keeps of its original."""
     assert meant.recipe is not None
     return await _composition(parts, meant, meant.recipe)
@@ -59,7 +59,7 @@ async def composition(meant: Stored, parts: Parts) -> Composition:
     response_class=Response,
     responses={200: {"content": {"application/octet-stream": {}}, "description": "A safetensors file."}},
 )
-def weights(meant: Stored, request: Request, parts: Parts) -> Response:
+def weights(meant: _Stored, request: Request, parts: Parts) -> Response:
     """The composed model as one file: it can be uploaded to another registry, and composed again there."""
     assert meant.recipe is not None
     blob = downloads.composition_file(parts.registry, meant.recipe)

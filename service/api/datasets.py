@@ -113,7 +113,7 @@ def _from_form(form: FormData, settings: Settings) -> ImportRequest:
         raise UnsupportedType("file", file.filename, "not a kind of data set", "send an .npz or .zip file")
     if not zipfile.is_zipfile(file.file):
         raise UnreadableFile("file", file.filename, "not a whole archive", "send an .npz or .zip file")
-    path, digest = keep(file.file, settings.home / "uploads", suffix)
+    path, digest = keep(file.file, settings.uploads, suffix)
     return ImportRequest(
         name=asked.name, source=str(path), image_size=asked.image_size, seed=asked.seed, content=digest
     )

@@ -52,10 +52,10 @@ def cancel(job_id: str, parts: Parts) -> Job:
     return _job(parts.jobs.cancel(job_id))
 
 
-LastEventId = Annotated[str | None, Header(description="Only events after this one.")]
+_LastEventId = Annotated[str | None, Header(description="Only events after this one.")]
 
 
-def _first_events(job_id: str, parts: Parts, last_event_id: LastEventId = None) -> list[JobEvent]:
+def _first_events(job_id: str, parts: Parts, last_event_id: _LastEventId = None) -> list[JobEvent]:
     """Read before the answer begins, so that an unknown job is still a 404."""
     return list(parts.jobs.events(job_id, last_event_id or "0"))
 
@@ -69,7 +69,7 @@ async def events(
     job_id: str,
     parts: Parts,
     first: Annotated[list[JobEvent], Depends(_first_events)],
-    last_event_id: LastEventId = None,
+    last_event_id: _LastEventId = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """A job's events from its first, as server-sent events, until it ends.
 

@@ -8,11 +8,11 @@ from urllib.parse import quote
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 
 from moda_core.errors import Conflict, NotFound
-from moda_core.storage import workflows
 from moda_core.storage.manifests import Manifest, canonical_threshold
 from moda_core.storage.references import check_stored_name
 from moda_core.storage.registry import Registry, Resolved
 from service import downloads
+from service.admission import admit
 from service.api.dependencies import Parts
 from service.schemas import Model, ModelList, ModelSummary, Module, ModuleList
 from service.uploads import received
@@ -21,7 +21,7 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["models"])
 
-OneClass = Annotated[str | None, Query(alias="class", max_length=500, description="Only this class's module.")]
+_OneClass = Annotated[str | None, Query(alias="class", max_length=500, description="Only this class's module.")]
 
 
 @router.get("/models")
@@ -46,8 +46,8 @@ def upload(
 ) -> Model:
     """Store a model file: one that was downloaded here or elsewhere."""
     check_stored_name("name", name)
-    with received(file.file, parts.settings.home / "uploads", ".safetensors") as path:
-        digest = workflows.import_artifact(parts.registry, path)
+    with received(file.file, parts.settings.uploads, ".safetensors") as path:
+        digest = admit(parts.registry, path)
     version = parts.registry.publish_version(name, digest)
     response.headers["Location"] = f"/models/{name}@{version}"
     return _model(parts.registry, parts.registry.resolve(f"{name}@{version}"))
@@ -66,7 +66,7 @@ def delete(ref: str, parts: Parts) -> None:
 
 
 @router.get("/models/{ref}/modules")
-def modules(ref: str, parts: Parts, label: OneClass = None) -> ModuleList:
+def modules(ref: str, parts: Parts, label: _OneClass = None) -> ModuleList:
     """The modules of a modular model: their sizes, files and overlaps."""
     found = parts.registry.resolve(ref)
     manifest = found.manifest
@@ -88,7 +88,7 @@ def modules(ref: str, parts: Parts, label: OneClass = None) -> ModuleList:
     response_class=Response,
     responses={200: {"content": {"application/octet-stream": {}}, "description": "A safetensors file."}},
 )
-def weights(ref: str, request: Request, parts: Parts, label: OneClass = None) -> Response:
+def weights(ref: str, request: Request, parts: Parts, label: _OneClass = None) -> Response:
     """A model, or one class's module, as one file that needs no registry. Ranges and `If-None-Match` work."""
     found = parts.registry.resolve(ref)
     name = f"{found.name}-{found.version}" if found.name else found.digest[:12]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from moda_core import __version__
+from service import __version__
 from moda_core.errors import ModaError, Unavailable
 from service.api.dependencies import Parts
 from service.schemas import Health, Readiness

@@ -19,7 +19,7 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["jobs"])
 
-DEFAULT_THRESHOLD = "0.9"
+_DEFAULT_THRESHOLD = "0.9"
 
 
 @router.post("/train", status_code=202)
@@ -39,7 +39,7 @@ def train(body: TrainRequest, parts: Parts, response: Response) -> Job:
     )
     threshold = body.threshold
     if threshold is None and spec.objective == "modular":
-        threshold = DEFAULT_THRESHOLD
+        threshold = _DEFAULT_THRESHOLD
     name = body.name or "-".join(part for part in (dataset.name, spec.architecture.rpartition("/")[2]) if part)
     canonical = None if threshold is None else canonical_threshold(parse_threshold(threshold))
     return accepted(parts, response, contract.TrainRequest(name=name, spec=spec, threshold=canonical))

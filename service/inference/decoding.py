@@ -17,7 +17,7 @@ from moda_core.errors import TooLarge, UnreadableImage
 
 __all__ = ["Decoder", "EncodedImage", "from_base64"]
 
-Pixels = UInt8[Tensor, "channels height width"]
+_Pixels = UInt8[Tensor, "channels height width"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Decoder:
         self.max_pixels = max_pixels
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
-    async def decode(self, images: Sequence[EncodedImage]) -> list[Pixels]:
+    async def decode(self, images: Sequence[EncodedImage]) -> list[_Pixels]:
         """The images' pixels, in order.
 
         Raises:
@@ -61,8 +61,8 @@ class Decoder:
         """
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._decode, images)
 
-    def _decode(self, images: Sequence[EncodedImage]) -> list[Pixels]:
-        decoded: list[Pixels] = []
+    def _decode(self, images: Sequence[EncodedImage]) -> list[_Pixels]:
+        decoded: list[_Pixels] = []
         left = self.max_pixels
         for image in images:
             pixels = decode(image.data, field=image.field, max_pixels=self.max_pixels)

@@ -16,7 +16,6 @@ from moda_core.modularity.composition import compose
 from moda_core.modularity.measures import CompositionSize, composition_size
 from moda_core.modularity.models import Model, ModularModel, PatchedModel
 from moda_core.modularity.networks import Network, network, predict
-from moda_core.storage import workflows
 from moda_core.storage.registry import Registry
 from service.inference.cache import ByteCache
 from service.inference.servables import Servable
@@ -98,7 +97,7 @@ class Engine:
         return executable
 
     async def _loaded(self, digest: str) -> Model:
-        return await asyncio.get_running_loop().run_in_executor(self._loading, workflows.load, self._registry, digest)
+        return await asyncio.get_running_loop().run_in_executor(self._loading, self._registry.model, digest)
 
     def _assembled(self, servable: Servable, source: Model) -> Executable:
         size = None
@@ -113,7 +112,7 @@ class Engine:
         started = time.perf_counter()
         probabilities = predict(assembled, images)
         self._metrics.inference.observe(time.perf_counter() - started)
-        return probabilities.cpu()
+        return probabilities
 
 
 def _network_bytes(assembled: Network) -> int:

@@ -15,7 +15,7 @@ from moda_core.storage.registry import Registry
 __all__ = ["Servable", "composition_servable", "servable"]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-Threshold = str | int | float | None
+_Threshold = str | int | float | None
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Servable:
 
 
 def servable(
-    registry: Registry, reference: str, classes: Sequence[str] | None = None, threshold: Threshold = None
+    registry: Registry, reference: str, classes: Sequence[str] | None = None, threshold: _Threshold = None
 ) -> Servable:
     """Resolve a reference or composition id, composed for `classes` when these are given.
 

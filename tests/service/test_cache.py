@@ -1,0 +1,81 @@
+import asyncio
+
+import pytest
+
+from moda_core.errors import NotFound
+from service.inference.cache import ByteCache
+
+
+def made(value: str, log: list[str]):
+    async def make() -> str:
+        log.append(value)
+        await asyncio.sleep(0.01)
+        return value
+
+    return make
+
+
+def test_concurrent_first_requests_make_the_value_once():
+    async def scenario() -> tuple[list[str], list[str]]:
+        cache, log = ByteCache[str](100, len), []
+        values = await asyncio.gather(*(cache.get("a", made("aaa", log)) for _ in range(20)))
+        return values, log
+
+    values, log = asyncio.run(scenario())
+    assert values == ["aaa"] * 20
+    assert log == ["aaa"]
+
+
+def test_the_least_recently_used_goes_first_and_the_bound_holds():
+    async def scenario() -> ByteCache[str]:
+        cache, log = ByteCache[str](6, len), []
+        for key in ("aa", "bb", "cc", "aa", "dd"):
+            await cache.get(key, made(key, log))
+            assert cache.used_bytes <= 6
+        return cache
+
+    cache = asyncio.run(scenario())
+    assert "bb" not in cache
+    assert all(key in cache for key in ("aa", "cc", "dd"))
+    assert cache.used_bytes == 6
+
+
+def test_a_value_above_the_bound_is_handed_out_but_not_kept():
+    async def scenario() -> tuple[str, ByteCache[str]]:
+        cache, log = ByteCache[str](3, len), []
+        await cache.get("small", made("s", log))
+        return await cache.get("large", made("large", log)), cache
+
+    value, cache = asyncio.run(scenario())
+    assert value == "large"
+    assert "large" not in cache
+    assert "small" in cache
+
+
+def test_an_error_reaches_every_waiter_and_the_next_one_tries_again():
+    async def scenario() -> str:
+        cache, log = ByteCache[str](100, len), []
+
+        async def failing() -> str:
+            await asyncio.sleep(0.01)
+            raise NotFound("model", "a", "none")
+
+        outcomes = await asyncio.gather(*(cache.get("a", failing) for _ in range(3)), return_exceptions=True)
+        assert all(isinstance(outcome, NotFound) for outcome in outcomes)
+        return await cache.get("a", made("a", log))
+
+    assert asyncio.run(scenario()) == "a"
+
+
+def test_a_caller_that_gives_up_does_not_take_the_value_from_the_others():
+    async def scenario() -> str:
+        cache, log = ByteCache[str](100, len), []
+        first = asyncio.ensure_future(cache.get("a", made("a", log)))
+        second = asyncio.ensure_future(cache.get("a", made("never", log)))
+        await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        return await second
+
+    assert asyncio.run(scenario()) == "a"

@@ -1,0 +1,172 @@
+"""Errors as problem documents, on a small application with the service's own layers."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import httpx
+import pytest
+from fastapi import Body, FastAPI, Query, Request
+
+from moda_core import errors as core
+from service import errors, security, telemetry
+from service.schemas import AliasRequest
+
+
+class Lines:
+    def __init__(self) -> None:
+        self.written: list[tuple[str, dict]] = []
+
+    def info(self, event: str, **members: object) -> None:
+        self.written.append((event, members))
+
+    exception = info
+
+
+@pytest.fixture
+def lines() -> Lines:
+    return Lines()
+
+
+@pytest.fixture
+def client(lines: Lines, serve) -> httpx.Client:
+    app = FastAPI()
+    errors.install(app)
+    app.add_middleware(security.SameOrigin)
+    app.add_middleware(security.BodyLimit, limit_bytes=100, limits={"/large": 1000})
+    app.add_middleware(telemetry.RequestTelemetry, metrics=telemetry.Metrics(), logger=lines)
+    app.add_middleware(security.SecurityHeaders)
+
+    @app.post("/large")
+    @app.post("/small")
+    async def read(request: Request) -> int:
+        return len(await request.body())
+
+    @app.post("/json")
+    def from_json(body: Annotated[AliasRequest, Body()]) -> None: ...
+
+    @app.get("/things/{name}")
+    def thing(name: str, number: Annotated[int, Query(ge=1)] = 1) -> str:
+        raise RuntimeError("the secret of the house")
+
+    @app.get("/raise/{kind}")
+    def raising(kind: str) -> None:
+        raise ERRORS[kind]
+
+    return serve(app)
+
+
+ERRORS = {
+    "invalid": core.InvalidInput("threshold", "x" * 1000, "not a number", "give 0.9"),
+    "surrogate": core.InvalidInput("classes", "\ud800", "not a label", "give another"),
+    "image": core.UnreadableImage("image", b"\x00" * 5000, "not an image", "send a PNG"),
+    "class": core.NotFound("class", "cow", "known are cat, dog"),
+    "conflict": core.Conflict("it was never decomposed", "decompose it first"),
+    "redis": core.Unavailable("Redis does not answer", "try again"),
+    "disk": core.StorageFailure("no space left", "make room"),
+    "stale": core.PreconditionFailed("it has changed", "read it again"),
+}
+
+
+def problem(response: httpx.Response) -> dict:
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["status"] == response.status_code
+    assert body["type"] == f"urn:moda:problem:{body['code']}"
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert body["title"]
+    assert body["detail"]
+    return body
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("invalid", 422),
+        ("surrogate", 422),
+        ("image", 400),
+        ("class", 404),
+        ("conflict", 409),
+        ("redis", 503),
+        ("disk", 503),
+        ("stale", 412),
+    ],
+)
+def test_each_error_has_its_status_and_says_what_to_do(client: httpx.Client, kind: str, status: int):
+    response = client.get(f"/raise/{kind}")
+    body = problem(response)
+    assert response.status_code == status
+    assert body["remedy"] == ERRORS[kind].remedy
+    assert body["instance"] == f"/raise/{kind}"
+    assert len(str(body.get("value", ""))) <= 120
+    assert ("retry-after" in response.headers) == (status == 503)
+
+
+def test_every_class_of_error_has_a_status():
+    classes = [getattr(core, name) for name in core.__all__]
+    assert len(classes) > 10
+    assert {item.__name__ for item in classes if errors.status_of(item.__new__(item))[0] == 500} == {
+        "ModaError",
+        "Corrupt",
+        "TrainingFailure",
+    }
+
+
+def test_a_bug_is_a_500_that_tells_nothing_but_its_request(client: httpx.Client, lines: Lines):
+    response = client.get("/things/a")
+    assert response.status_code == 500
+    assert "secret" not in response.text
+    assert problem(response)["code"] == "internal"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert [event for event, _ in lines.written] == ["request failed", "request"]
+    assert lines.written[1][1]["route"] == "/things/{name}"
+    assert lines.written[1][1]["status"] == 500
+
+
+def test_an_unknown_path_a_wrong_method_and_a_bad_query_are_problems(client: httpx.Client):
+    assert problem(client.get("/nothing"))["code"] == "no-such-route"
+    response = client.put("/small")
+    assert problem(response)["code"] == "method-not-allowed"
+    assert response.headers["allow"] == "POST"
+    body = problem(client.get("/things/a", params={"number": "zero"}))
+    assert (body["status"], body["field"], body["value"]) == (422, "number", "zero")
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[" * 100, b'{"version": NaN}'])
+def test_a_body_that_is_no_json_is_a_422(client: httpx.Client, content: bytes):
+    response = client.post("/json", content=content, headers={"content-type": "application/json"})
+    assert problem(response)["status"] == 422
+
+
+def test_every_wrong_member_is_listed(client: httpx.Client):
+    response = client.post("/json", json={"version": "two", "unknown": 1, "digest": 5})
+    body = problem(response)
+    assert {item["field"] for item in body["errors"]} == {"version", "unknown", "digest"}
+
+
+def test_a_body_above_the_limit_is_a_413_declared_or_not(client: httpx.Client):
+    assert client.post("/small", content=b"x" * 100).json() == 100
+    assert problem(client.post("/small", content=b"x" * 101))["status"] == 413
+    pieces = (b"x" * 50 for _ in range(3))
+    assert problem(client.post("/small", content=pieces))["status"] == 413
+    assert client.post("/large", content=b"x" * 999).json() == 999
+
+
+def test_another_sites_page_cannot_write(client: httpx.Client):
+    foreign = {"origin": "https://elsewhere.example"}
+    assert problem(client.post("/small", headers=foreign))["code"] == "foreign-origin"
+    assert problem(client.post("/small", headers={"sec-fetch-site": "cross-site"}))["status"] == 403
+    assert client.post("/small", headers={"origin": str(client.base_url).rstrip("/")}).status_code == 200
+
+
+def test_the_request_id_is_the_callers_when_it_is_a_plain_token(client: httpx.Client):
+    assert client.get("/nothing", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
+    forged = client.get("/nothing", headers={"x-request-id": "a b\tc"}).headers["x-request-id"]
+    assert len(forged) == 32
+
+
+def test_the_log_is_one_json_object_per_line(capsys: pytest.CaptureFixture[str]):
+    telemetry.request_logger().info("request", route="/jobs/{job_id}", status=200)
+    line = json.loads(capsys.readouterr().out)
+    assert (line["event"], line["route"], line["level"]) == ("request", "/jobs/{job_id}", "info")
