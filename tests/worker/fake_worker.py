@@ -60,7 +60,7 @@ class Counting:
     def __call__(self, record: JobRecord, control: Control) -> Outcome:
         plan = json.loads(record.request["model"])
         with (self.folder / "attempts").open("a") as attempts:
-            attempts.write(f"{record.id} {record.attempts} {os.getpid()}\n")
+            attempts.write(f"{record.id} {record.attempts}\n")
         checkpoint = self.folder / f"step-{record.digest}"
         first = int(checkpoint.read_text()) if checkpoint.exists() else 0
         for step in range(first, plan["steps"]):
