@@ -1,8 +1,8 @@
 """Module replacement: a weak model's class answered by a strong model's module (section 3.3 of the MODA paper).
 
-The logit of the class is replaced by the module's, o_m, and a fully connected *adaptation layer* of
-k x k learns to align the two branches: o_a = W o_m + b. Both branches stay as they are, so o_m is
-computed once per sample and only the layer is trained, in seconds on the CPU.
+The logit of the class is replaced by the module's, which makes o_m, and a fully connected
+*adaptation layer* of k x k learns to align the two branches: o_a = W o_m + b. Both branches stay as
+they are, so o_m is computed once per sample and only the layer is trained, in seconds on the CPU.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def replace(
 
     Raises:
         NotFound: if either model lacks the class.
-        InvalidInput: if `strong` has further classes, or `images` none of this class.
+        InvalidInput: if `strong` has further classes, or `images` none of this class, or others than
+            the weak model's.
         Cancelled, TrainingFailure: as `learn_adaptation`.
     """
     position = _position(weak, strong, label, images)
@@ -108,15 +109,15 @@ def learn_adaptation(
         if cancelled():
             raise Cancelled("the replacement")
         total = torch.zeros(())
-        for batch in torch.randperm(len(labels), generator=generator).split(spec.batch_size):
+        for batch in torch.split(torch.randperm(len(labels), generator=generator), spec.batch_size):
             adapted = torch.nn.functional.linear(merged[batch], weight, bias)
             loss = torch.nn.functional.cross_entropy(adapted, labels[batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             total += loss.detach() * len(batch)
-        mean = total.item() / len(labels)
-        _check_finite(mean, weight, epoch, schedule.get_last_lr()[0])
+        mean = float(total) / len(labels)
+        _check_finite(mean, weight, epoch, float(schedule.get_last_lr()[0]))
         schedule.step()
         if progress:
             progress(AdaptationReport(epoch=epoch, epochs=spec.epochs, loss=mean))
@@ -150,7 +151,10 @@ def _position(weak: Model, strong: ModularModel, label: str, images: Images) -> 
             raise NotFound("class", label, f"the {name} model has {', '.join(labels)}")
     if len(strong.labels) > 1:
         raise InvalidInput("strong", list(strong.labels), "more than one class", f"compose it to {label!r} alone")
-    position = weak.labels.index(label)
+    position, classes = weak.labels.index(label), len(weak.labels)
+    if int(images.labels.max()) >= classes:
+        remedy = "give a data set of the weak model's classes"
+        raise InvalidInput("dataset", int(images.labels.max()), f"a label beyond the {classes} classes", remedy)
     if not (images.labels == position).any():
         raise InvalidInput("dataset", label, "no image of the class", f"give a data set with images of {label!r}")
     return position

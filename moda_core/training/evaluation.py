@@ -47,12 +47,11 @@ def logits(
     `network` takes, for each of `inputs`, a batch of uint8 images fitted to it, on `device`, and
     normalises them itself.
     """
-    return torch.cat(
-        [
-            network(*(fit(pixels, spec).to(device) for spec in inputs)).float().cpu()
-            for pixels in images.pixels.split(batch_size)
-        ]
-    )
+    answers = []
+    for pixels in torch.split(images.pixels, batch_size):
+        fitted = {rule: fit(pixels, rule).to(device) for rule in set(inputs)}
+        answers.append(network(*(fitted[rule] for rule in inputs)).float().cpu())
+    return torch.cat(answers)
 
 
 def accuracy(logits: Float[Tensor, "images classes"], labels: Int64[Tensor, "images"]) -> Accuracy:

@@ -89,7 +89,7 @@ def train(
                 checkpoints.save(run.checkpoint())
             if progress:
                 progress(report)
-    model.to(memory_format=torch.contiguous_format).eval()
+    _lay_out(model.eval(), torch.contiguous_format)
     return tuple(run.history)
 
 
@@ -107,7 +107,7 @@ class _Run:
         _check_batch_norm(model, spec)
         self.on_cuda = device.type == "cuda"
         self.layout = torch.channels_last if self.on_cuda else torch.contiguous_format
-        self.model = model.to(device).to(memory_format=self.layout).train()
+        self.model = _lay_out(model.to(device).train(), self.layout)
         self.forward = _forward(model, graph, spec)
         self.optimizer = torch.optim.SGD(
             model.parameters(),
@@ -146,8 +146,6 @@ class _Run:
         for pixels, labels in batches:
             if cancelled():
                 raise Cancelled("training")
-            if len(labels) == 1 < self.spec.batch_size:
-                continue  # a left-over sample alone has no batch statistics
             sums += self._step(pixels, labels) * len(labels)
             samples += len(labels)
         means = (sums / samples).tolist()
@@ -210,6 +208,10 @@ def _forward(model: nn.Module, graph: UnitGraph | None, spec: TrainingSpec) -> _
     if graph is None:
         raise Untraceable("this network has no unit graph", "train it with the standard objective")
     return with_activations(graph, model).train()
+
+
+def _lay_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
+    return model.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]  # torch's stubs lack it
 
 
 def _check_batch_norm(model: nn.Module, spec: TrainingSpec) -> None:

@@ -41,5 +41,5 @@ def borrowed_generators(device: torch.device, seed: int) -> Iterator[dict[str, t
 def _cuda_devices(device: torch.device) -> list[int]:
     if device.type != "cuda":
         return []
-    torch.cuda.init()
-    return [torch.cuda.current_device() if device.index is None else device.index]
+    current = torch.cuda.current_device()  # starts CUDA, before which it has no generators
+    return [current if device.index is None else device.index]

@@ -77,8 +77,8 @@ def untimed(reports):
 @pytest.mark.parametrize("objective", ["modular", "standard"])
 def test_it_learns(objective):
     model = network()
-    reports = run(model, spec(objective=objective, epochs=8))
-    assert [report.epoch for report in reports] == list(range(1, 9))
+    reports = run(model, spec(objective=objective, epochs=12, crop_padding=0))
+    assert [report.epoch for report in reports] == list(range(1, 13))
     assert reports[-1].loss < reports[0].loss
     assert reports[-1].accuracy > 0.8
     assert not any(module.training for module in model.modules())
@@ -162,7 +162,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(interruption, chan
 
     kept = Kept()
     if interruption == "cancelled":
-        answers = iter([False] * 15 + [True])
+        answers = itertools.chain([False] * 12, itertools.repeat(True))  # five steps an epoch
         with pytest.raises(Cancelled):
             run(network(), recipe, checkpoints=kept, cancelled=lambda: next(answers))
     else:
@@ -256,10 +256,10 @@ def test_the_callers_generators_and_settings_are_left_as_found(ending):
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_a_sample_left_over_alone_is_not_trained_on():
+def test_a_sample_left_over_alone_breaks_no_batch_norm():
     steps = []
     run(network(), spec(epochs=1), images(17), cancelled=lambda: bool(steps.append(1)))
-    assert len(steps) in {2, 3}
+    assert len(steps) == 2
 
 
 def test_single_samples_and_batch_norm_do_not_go_together():
