@@ -162,7 +162,8 @@ class Add(_Channelwise):
     """A sum (or difference) of values: alive where any side is, and each side gives what it has."""
 
     def live(self, inputs: Sequence[Channels]) -> Channels:  # noqa: D102
-        return np.logical_or.reduce(inputs)
+        joined: Channels = np.logical_or.reduce(inputs)
+        return joined
 
     def requests(self, needed: Channels, live: Sequence[Channels]) -> list[Channels]:  # noqa: D102
         return [
@@ -174,7 +175,8 @@ class Multiply(_Channelwise):
     """A product of values: alive where both sides are."""
 
     def live(self, inputs: Sequence[Channels]) -> Channels:  # noqa: D102
-        return np.logical_and.reduce(inputs)
+        joined: Channels = np.logical_and.reduce(inputs)
+        return joined
 
     def requests(self, needed: Channels, live: Sequence[Channels]) -> list[Channels]:  # noqa: ARG002, D102
         return [needed for _ in self.inputs]
@@ -206,7 +208,8 @@ class Flatten(Operation):
     def requests(self, needed: Channels, live: Sequence[Channels]) -> list[Channels]:  # noqa: ARG002, D102
         (value,) = self.inputs
         others = tuple(axis - 1 for axis in range(1, len(value.shape)) if axis != value.axis)
-        return [needed.reshape(value.shape[1:]).any(axis=others)]
+        channels: Channels = np.any(needed.reshape(value.shape[1:]), axis=others)
+        return [channels]
 
     def produced(self, needed: Channels, requests: Sequence[Channels]) -> Channels:  # noqa: ARG002, D102
         return self._columns(requests[0])

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the usual name of this module
 from torch import fx, nn
 
+from moda_core.structure.axes import conventional_axis, moved_axis
 from moda_core.structure.operations import (
     Activation,
     Add,
@@ -55,9 +56,6 @@ PRODUCTS = frozenset({operator.mul, operator.imul, torch.mul})
 """Functions that multiply two values."""
 _SCALINGS = PRODUCTS | {operator.truediv, torch.div}
 _CONCATENATIONS = frozenset({torch.cat, torch.concat, torch.concatenate})
-_MEANS = frozenset({torch.mean})
-_PERMUTES = frozenset({torch.permute})
-_TRANSPOSES = frozenset({torch.transpose})
 _RESHAPES = frozenset({torch.flatten, torch.reshape})
 _METHODS: Mapping[str, Any] = {
     "add": operator.add, "add_": operator.add, "mul": operator.mul, "mul_": operator.mul, "div": operator.truediv,
@@ -147,7 +145,7 @@ class _Reader:
 
     def _opaque(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation:
         shape = self.trace.shapes.get(node, ())
-        axis = _conventional_axis(shape, inputs)
+        axis = conventional_axis(shape, inputs)
         return Opaque(node, Value(shape, axis), sources, inputs, self.trace.flops[node])
 
     def _alone(self, node: fx.Node) -> bool:
@@ -156,26 +154,38 @@ class _Reader:
         return all(self._uses[id(tensor)] == 1 for tensor in (*part.parameters(), *part.buffers()))
 
     def _module(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation:
-        part, value, shape = self._part(node), inputs[0], self.trace.shapes.get(node)
-        if shape is None or len(sources) != 1:
+        if node not in self.trace.shapes or len(sources) != 1:
             return self._opaque(node, sources, inputs)
-        arguments = node, Value(shape, 1), sources, inputs
-        if type(part) in _CONVOLUTIONS and self._alone(node):
-            known = value.axis == 1 and (part.groups == 1 or len(value.shape) == len(shape))
-            if known or part.groups == 1:
-                return Convolution(*arguments, known, part.groups, tuple(part.kernel_size))
-        elif type(part) is nn.Linear and self._alone(node):
+        part = self._part(node)
+        found = self._dense(node, part, sources, inputs) if self._alone(node) else None
+        return found or self._plain(node, part, sources, inputs) or self._opaque(node, sources, inputs)
+
+    def _dense(
+        self, node: fx.Node, part: nn.Module, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]
+    ) -> Operation | None:
+        """A module with parameters of its own that is understood."""
+        shape, axis = self.trace.shapes[node], inputs[0].axis
+        if isinstance(part, _CONVOLUTIONS) and (axis == 1 or part.groups == 1):
+            return Convolution(node, Value(shape, 1), sources, inputs, axis == 1, part.groups, part.kernel_size)
+        if type(part) is nn.Linear:
             last = len(shape) - 1
-            return Linear(node, Value(shape, last), sources, inputs, value.axis == last)
-        elif type(part) in _NORMS and value.axis == 1 and self._alone(node):
-            return Norm(*arguments)
-        elif isinstance(part, nn.Flatten) and self._flattens(node, value):
-            return Flatten(*arguments)
-        elif type(part) in _POOLS and value.axis == 1:
-            return Pointwise(*arguments)
-        elif type(part) in (*_DROPOUTS, *_GATES):
-            return Pointwise(node, Value(shape, value.axis), sources, inputs, type(part) in _DROPOUTS)
-        return self._opaque(node, sources, inputs)
+            return Linear(node, Value(shape, last), sources, inputs, axis == last)
+        if isinstance(part, _NORMS) and axis == 1:
+            return Norm(node, Value(shape, 1), sources, inputs)
+        return None
+
+    def _plain(
+        self, node: fx.Node, part: nn.Module, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]
+    ) -> Operation | None:
+        """A module without parameters that is understood."""
+        output = Value(self.trace.shapes[node], inputs[0].axis)
+        if isinstance(part, nn.Flatten) and self._flattens(node, inputs[0]):
+            return Flatten(node, Value(output.shape, 1), sources, inputs)
+        if isinstance(part, _DROPOUTS) or (isinstance(part, _POOLS) and output.axis == 1):
+            return Pointwise(node, output, sources, inputs)
+        if isinstance(part, _GATES):
+            return Pointwise(node, output, sources, inputs, keeps_zero=False)
+        return None
 
     def _flattens(self, node: fx.Node, value: Value) -> bool:
         """Whether a reshape leaves the batch alone and makes one axis of the rest."""
@@ -183,25 +193,30 @@ class _Reader:
         return len(shape) == 2 and len(value.shape) > 1 and shape[0] == value.shape[0]
 
     def _call(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation:
-        shape, function, value = self.trace.shapes.get(node), _function(node), inputs[0]
-        if shape is None or function is None:
-            return self._special(node, sources, inputs)
-        same = node, Value(shape, value.axis), sources, inputs
-        if is_activation(node):
-            return Activation(*same) if node in self.layers else Pointwise(*same)
-        if function in _RESHAPES and self._flattens(node, value):
-            return Flatten(node, Value(shape, 1), sources[:1], inputs[:1])
+        if node not in self.trace.shapes:
+            return self._opaque(node, sources, inputs)
+        if _function(node) in _RESHAPES and self._flattens(node, inputs[0]):
+            return Flatten(node, Value(self.trace.shapes[node], 1), sources[:1], inputs[:1])
         if len(sources) > 1:
             return self._joining(node, sources, inputs)
-        if (function in _POOL_FUNCTIONS and value.axis == 1) or function in _KEEPING_FUNCTIONS or function in _SCALINGS:
-            divides_by_value = function not in PRODUCTS and node.args[0] is not sources[0]
-            return self._opaque(node, sources, inputs) if divides_by_value else Pointwise(*same)
+        return self._pointwise(node, sources, inputs) or self._opaque(node, sources, inputs)
+
+    def _pointwise(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation | None:
+        """A function or method of one value that treats channels alike."""
+        shape, function, value = self.trace.shapes[node], _function(node), inputs[0]
+        same = Value(shape, value.axis)
+        if is_activation(node):
+            return (Activation if node in self.layers else Pointwise)(node, same, sources, inputs)
         if function in _GATE_FUNCTIONS or function in _SUMS:
-            return Pointwise(*same, False)  # does not keep zero
-        axis = _moved_axis(function, node, value, len(shape))
-        if axis is not None:
-            return Pointwise(node, Value(shape, axis), sources, inputs)
-        return self._special(node, sources, inputs)
+            return Pointwise(node, same, sources, inputs, keeps_zero=False)
+        if function in _KEEPING_FUNCTIONS or (function in _POOL_FUNCTIONS and value.axis == 1):
+            return Pointwise(node, same, sources, inputs)
+        if function in _SCALINGS and (function in PRODUCTS or node.args[0] is sources[0]):
+            return Pointwise(node, same, sources, inputs)
+        if getattr(function, "__name__", "") == "stochastic_depth":
+            return Pointwise(node, same, sources, inputs)
+        axis = moved_axis(function, node, value)
+        return None if axis is None else Pointwise(node, Value(shape, axis), sources, inputs)
 
     def _joining(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation:
         shape, function, axis = self.trace.shapes[node], _function(node), inputs[0].axis
@@ -219,52 +234,3 @@ class _Reader:
         if same_width and function in PRODUCTS and len(sources) == 2:
             return Multiply(*arguments)
         return self._opaque(node, sources, inputs)
-
-    def _special(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation:
-        """Torchvision's stochastic depth scales or drops whole samples, so it keeps zeros."""
-        shape = self.trace.shapes.get(node)
-        if shape is not None and getattr(node.target, "__name__", "") == "stochastic_depth" and len(sources) == 1:
-            return Pointwise(node, Value(shape, inputs[0].axis), sources, inputs)
-        return self._opaque(node, sources, inputs)
-
-
-def _conventional_axis(shape: tuple[int, ...], inputs: tuple[Value, ...]) -> int | None:
-    """The channel axis of an unknown call's output: as before, or where its number of axes has it."""
-    if len(shape) < 2:
-        return None
-    for value in inputs:
-        if value.axis is not None and len(value.shape) == len(shape):
-            return value.axis
-    return 1 if len(shape) in (2, 4) else len(shape) - 1
-
-
-def _moved_axis(function: Any, node: fx.Node, value: Value, dims: int) -> int | None:
-    """Where a mean, permute or transpose leaves the channel axis; None if it is none of these."""
-    axis, before = value.axis, len(value.shape)
-    if axis is None:
-        return None
-    rest = _plain(node.args[1:])
-    if rest is None:
-        return None
-    if function in _PERMUTES:
-        order = node.kwargs.get("dims", rest[0] if len(rest) == 1 else rest)
-        return [int(dim) % before for dim in order].index(axis) if isinstance(order, list | tuple) else None
-    if function in _TRANSPOSES and len(rest) == 2:
-        first, second = (int(dim) % before for dim in rest)
-        return {first: second, second: first}.get(axis, axis)
-    if function in _MEANS:
-        reduced = rest[0] if rest else node.kwargs.get("dim")
-        if reduced is None or "dtype" in node.kwargs:
-            return None
-        axes = [int(dim) % before for dim in (reduced if isinstance(reduced, list | tuple) else [reduced])]
-        if axis in axes:
-            return None
-        return axis if dims == before else axis - sum(other < axis for other in axes)
-    return None
-
-
-def _plain(arguments: tuple[Any, ...]) -> list[Any] | None:
-    """The arguments as plain data; None if one of them is a traced value."""
-    found: list[fx.Node] = []
-    fx.node.map_arg(arguments, lambda node: found.append(node) or node)
-    return None if found else list(arguments)

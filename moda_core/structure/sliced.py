@@ -155,6 +155,11 @@ class _Applied:
         return self.function(*_filled(self.arguments, values), **_filled(self.keywords, values))
 
 
+def _with_slots(argument: Any, slots: Mapping[fx.Node, _Slot]) -> Any:
+    """A traced argument with places instead of nodes."""
+    return fx.node.map_arg(argument, lambda node: slots[node])  # type: ignore[arg-type]  # its types know no slots
+
+
 def _filled(template: Any, values: tuple[Any, ...]) -> Any:
     if isinstance(template, _Slot):
         return values[template.index]
@@ -204,6 +209,7 @@ class _Assembly:
         self.sliced = SlicedModel(self.image)
         self.template = plan.graph.eval_trace.module
         self.steps: list[_Step] = []
+        self.parts: dict[str, nn.Module] = {}
         self.moved: dict[tuple[str, bytes, bytes], str] = {}
 
     def model(self) -> SlicedModel:
@@ -273,51 +279,48 @@ class _Assembly:
         """The original call, its traced arguments replaced by the values read."""
         node = call.operation.node
         slots = {source: _Slot(place) for place, source in enumerate(read)}
-        arguments, keywords = (fx.node.map_arg(part, slots.__getitem__) for part in (node.args, node.kwargs))
+        arguments = tuple(_with_slots(argument, slots) for argument in node.args)
+        keywords = {name: _with_slots(argument, slots) for name, argument in node.kwargs.items()}
         function: Callable[..., Any]
         if node.op == "call_module":
             function = self._part(call)
         else:
             function = _Method(str(node.target)) if node.op == "call_method" else node.target  # type: ignore[assignment]  # a callable
-        plain = tuple(arguments) == tuple(_Slot(place) for place in range(len(read))) and not keywords
-        return function if plain else _Applied(function, tuple(arguments), dict(keywords))
+        plain = arguments == tuple(_Slot(place) for place in range(len(read))) and not keywords
+        return function if plain else _Applied(function, arguments, keywords)
 
     def _part(self, call: Call) -> nn.Module:
         """The root's module of a call, with its parameters cut and its sizes told so."""
         target = str(call.operation.node.target)
-        if target in self._placed_parts:
-            return self._placed_parts[target]
+        if target in self.parts:
+            return self.parts[target]
         part = self.template.get_submodule(target)
         return self._placed(target, _with_sizes(_clone(part, target, self.weights), call))
 
-    @property
-    def _placed_parts(self) -> dict[str, nn.Module]:
-        return self.__dict__.setdefault("_parts", {})
-
     def _placed(self, target: str, part: nn.Module) -> nn.Module:
-        owner = self.sliced
-        *path, name = target.split(".")
-        for step in path:
-            if step not in owner._modules:  # children by any name, digits included
-                owner.add_module(step, nn.Module())
-            owner = owner._modules[step]  # type: ignore[assignment]
+        owner, name = self._owner(target)
         owner.add_module(name, part)
-        self._placed_parts[target] = part
+        self.parts[target] = part
         return part
 
     def _attribute(self, target: str) -> _Attribute:
+        owner, name = self._owner(target)
+        if target in self.plan.graph.parameter_names:
+            owner.register_parameter(name, nn.Parameter(self.weights[target], requires_grad=False))
+        else:
+            owner.register_buffer(name, self.weights[target])
+        return _Attribute(owner, name)
+
+    def _owner(self, target: str) -> tuple[nn.Module, str]:
+        """The module that holds a state or part of the root, made where it is missing, and its name there."""
         owner: nn.Module = self.sliced
         *path, name = target.split(".")
         for step in path:
-            if step not in owner._modules:  # children by any name, digits included
+            children = owner._modules  # children by any name, digits included
+            if children.get(step) is None:
                 owner.add_module(step, nn.Module())
-            owner = owner._modules[step]  # type: ignore[assignment]
-        tensor = self.weights[target]
-        if target in self.plan.graph.parameter_names:
-            owner.register_parameter(name, nn.Parameter(tensor, requires_grad=False))
-        else:
-            owner.register_buffer(name, tensor)
-        return _Attribute(owner, name)
+            owner = children[step] or owner
+        return owner, name
 
 
 def _bytes(indices: Any) -> bytes:
@@ -333,8 +336,7 @@ def _clone(part: nn.Module, prefix: str, weights: Mapping[str, Tensor]) -> nn.Mo
         for name, kept in part._parameters.items()
     }
     clone._buffers = {
-        name: None if kept is None else weights[f"{prefix}.{name}"]
-        for name, kept in part._buffers.items()
+        name: None if kept is None else weights[f"{prefix}.{name}"] for name, kept in part._buffers.items()
     }
     clone._modules = {
         name: None if child is None else _clone(child, f"{prefix}.{name}", weights)
@@ -345,16 +347,15 @@ def _clone(part: nn.Module, prefix: str, weights: Mapping[str, Tensor]) -> nn.Mo
 
 def _with_sizes(part: nn.Module, call: Call) -> nn.Module:
     """Tell a cut module how many channels it has now."""
-    operation = call.operation
-    rows = int(call.produced.sum())
-    if isinstance(operation, Norm):
+    operation, rows = call.operation, int(call.produced.sum())
+    if isinstance(part, nn.modules.batchnorm._BatchNorm):
         part.num_features = rows
-    elif isinstance(operation, Linear):
-        part.out_features, part.in_features = rows, int(part.weight.shape[1])
-    elif isinstance(operation, Convolution):
+    elif isinstance(part, nn.Linear):
+        part.out_features, part.in_features = rows, part.weight.shape[1]
+    elif isinstance(part, nn.modules.conv._ConvNd) and isinstance(operation, Convolution):
         per_group = operation.output.width // operation.groups
         part.groups = 1 if operation.groups == 1 else rows // per_group
-        part.out_channels, part.in_channels = rows, int(part.weight.shape[1]) * part.groups
+        part.out_channels, part.in_channels = rows, part.weight.shape[1] * part.groups
     return part
 
 

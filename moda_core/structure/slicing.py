@@ -117,7 +117,9 @@ def plan(graph: UnitGraph, masks: Masks, rows: Sequence[int], *, drop: bool = Tr
     walk.backward(wanted, drop=drop)
     calls = walk.calls()
     flops = sum(call.operation.flops(call.produced, walk.requests[call.operation.node]) for call in calls)
-    return Plan(graph, calls, walk.feed(graph.logits, wanted), walk.held(), flops)
+    logits = walk.feed(graph.logits, wanted)
+    assert logits is not None, "no class is wanted"
+    return Plan(graph, calls, logits, walk.held(), flops)
 
 
 def _checked(graph: UnitGraph, masks: Masks) -> dict[str, Channels]:

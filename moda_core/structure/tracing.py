@@ -104,12 +104,13 @@ def trace(module: nn.Module, image_shape: tuple[int, int, int], *, training: boo
     twin = module if _on_meta(module) else _meta_twin(module)
     with in_mode(twin, training):
         try:
-            graph = fx.Tracer().trace(twin)
+            graph = _Tracer().trace(twin)
         except Exception as error:
             raise Untraceable(
                 f"the forward pass of {type(module).__name__} cannot be traced: {error}",
                 "it can still be masked; avoid control flow that depends on tensors",
             ) from error
+        _check_states(twin, graph)
         _normalise_activations(twin, graph)
         recorder = _Recorder(twin, graph)
         try:
@@ -141,6 +142,12 @@ def _meta_twin(module: nn.Module) -> nn.Module:
 def _meta_tensor(tensor: Tensor) -> Tensor:
     empty = torch.empty_like(tensor, device="meta")
     return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+
+
+class _Tracer(fx.Tracer):
+    """Reads buffers by name, as parameters are, so that a trace holds no numbers."""
+
+    proxy_buffer_attributes = True
 
 
 class _Recorder(fx.Interpreter):
@@ -190,7 +197,7 @@ def _activation_call(module: nn.Module, node: fx.Node) -> tuple[Function, fx.Nod
         return function, _source(node), arguments, bool(getattr(part, "inplace", False))
     if node.op == "call_method" and node.target in _METHODS:
         return _METHODS[str(node.target)], _source(node), {}, str(node.target).endswith("_")
-    if node.op == "call_function" and node.target in _FUNCTIONS:
+    if node.op == "call_function" and callable(node.target) and node.target in _FUNCTIONS:
         names = _KEPT[_FUNCTIONS[node.target]]
         arguments = dict(zip(names, node.args[1:], strict=False))
         arguments |= {name: value for name, value in node.kwargs.items() if name in names}
@@ -216,6 +223,19 @@ def _redirect_later_readers(graph: fx.Graph, node: fx.Node, source: fx.Node) -> 
     for reader in list(source.users):
         if reader is not node and order[reader] > order[node]:
             reader.replace_input_with(source, node)
+
+
+def _check_states(twin: nn.Module, graph: fx.Graph) -> None:
+    """Everything a forward pass reads must be in the state dict, which is all that is stored."""
+    named = set(twin.state_dict())
+    read = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    held = {name for name, _ in (*twin.named_parameters(), *twin.named_buffers())}
+    missing = sorted((read | held) - named)
+    if missing:
+        raise Untraceable(
+            f"{type(twin).__name__} reads {', '.join(missing)}, which is not in its state dict",
+            "register it as a persistent buffer",
+        )
 
 
 def _check_output(module: nn.Module, graph: fx.Graph, shapes: Mapping[fx.Node, tuple[int, ...]]) -> None:
