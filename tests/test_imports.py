@@ -26,12 +26,20 @@ CHAPTERS = (
 MAY_IMPORT = {
     "moda_core": ("moda_core",),
     "worker": ("worker", "moda_core"),
-    "service": ("service", "worker.contract", "worker.jobs", "worker.reaper", "moda_core"),
+    # `worker.embedded` is the Redis that `moda up` starts, and loads as lightly as the others.
+    "service": ("service", "worker.contract", "worker.jobs", "worker.reaper", "worker.embedded", "moda_core"),
 }
 FOREIGN_TO_THE_CORE = ("celery", "redis", "fastapi", "starlette", "httpx", "typer", "rich", "pydantic", "structlog")
 ONLY_IN = {"obstore": "moda_core.storage.registry", "onnx": "moda_core.storage.export"}
 BROUGHT_BY = {"kombu": "celery", "starlette": "fastapi"}  # parts of the interface of a declared library
-TORCH_FREE = ("moda_core.specs", "moda_core.errors", "worker.contract", "worker.jobs", "worker.reaper")
+TORCH_FREE = (
+    "moda_core.specs",
+    "moda_core.errors",
+    "worker.contract",
+    "worker.jobs",
+    "worker.reaper",
+    "worker.embedded",
+)
 
 
 def within(name: str, packages: Iterable[str]) -> bool:
