@@ -1,0 +1,1 @@
+"""Images and labels: reading them from files, holding them, and feeding them to a network."""

@@ -1,0 +1,207 @@
+"""From the bytes of an image file to what a network sees at its door.
+
+decode: bytes to pixels; fit: pixels to the network's channels and size; normalise: to numbers.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional
+
+from moda_core.errors import TooLarge, UnreadableImage
+from moda_core.specs import InputSpec
+
+__all__ = ["MAX_PIXELS", "SUFFIXES", "Header", "chunks", "decode", "fit", "normalise", "read_header", "recoloured"]
+
+MAX_PIXELS = 50_000_000
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+_GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"})
+_ORIENTATION, _FIRST_TRANSPOSED = 0x0112, 5
+_RED, _GREEN, _BLUE = 0.299, 0.587, 0.114
+_FITTED_AT_ONCE = 1024
+
+# What Pillow's decoders raise on bytes that are not what they claim; Warning, where warnings are errors.
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    EOFError,
+    OverflowError,
+    AttributeError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+    Warning,
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """Shape of an image as `decode` would return it, read without decoding pixels."""
+
+    channels: int
+    height: int
+    width: int
+
+
+def decode(
+    data: bytes, *, field: str = "image", max_pixels: int = MAX_PIXELS
+) -> UInt8[Tensor, "channels height width"]:
+    """Pixels of a PNG, JPEG, WebP, GIF (first frame), BMP or TIFF file: one channel if grey, else three.
+
+    Turned upright by EXIF orientation; transparency is laid on white; 16 bits are scaled to 8.
+
+    Raises:
+        UnreadableImage: for bytes that are none of these, or cut off.
+        TooLarge: for more than `max_pixels`, before any pixel is decoded.
+    """
+    with _opened(data, field, max_pixels) as image:
+        try:
+            image.load()
+            pixels = _eight_bits(_upright(image))
+        except _BROKEN as error:
+            raise _unreadable(field, data, f"a broken or truncated {image.format} file") from error
+    array = np.array(pixels, dtype=np.uint8)
+    planes = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(planes))
+
+
+def read_header(data: bytes, *, field: str = "image", max_pixels: int = MAX_PIXELS) -> Header:
+    """Shape of the image in `data`, from its first bytes.
+
+    Raises:
+        UnreadableImage, TooLarge: as `decode` does, but for breaks further down in the file.
+    """
+    with _opened(data, field, max_pixels) as image:
+        width, height = image.size
+        if _orientation(image) >= _FIRST_TRANSPOSED:
+            width, height = height, width
+        return Header(1 if image.mode in _GREY_MODES else 3, height, width)
+
+
+def fit(
+    pixels: UInt8[Tensor, "batch channels height width"], input_spec: InputSpec
+) -> UInt8[Tensor, "batch fitted_channels size size"]:
+    """Images in the network's channels and size: grey by luma or repeated, resized bilinearly with antialiasing.
+
+    Images that already fit are returned as they are.
+    """
+    fits = pixels.shape[1:] == (input_spec.channels, input_spec.image_size, input_spec.image_size)
+    if fits or not len(pixels):
+        return (
+            pixels if fits else pixels.new_empty(0, input_spec.channels, input_spec.image_size, input_spec.image_size)
+        )
+    parts = [
+        _resized(recoloured(part, input_spec.channels), input_spec.image_size)
+        for part in chunks(pixels, _FITTED_AT_ONCE)
+    ]
+    return torch.cat(parts)
+
+
+def normalise(
+    pixels: UInt8[Tensor, "batch channels size size"], input_spec: InputSpec
+) -> Float32[Tensor, "batch channels size size"]:
+    """(pixel / 255 - mean) / std, channel by channel."""
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32, device=pixels.device).view(1, -1, 1, 1)
+        for values in (input_spec.mean, input_spec.std)
+    )
+    return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
+
+
+def recoloured(
+    pixels: UInt8[Tensor, "batch channels height width"], channels: int
+) -> UInt8[Tensor, "batch recoloured height width"]:
+    """Grey from colour by luma (ITU-R BT.601), colour from grey by repetition."""
+    if pixels.shape[1] == channels:
+        return pixels
+    if channels == 3:
+        return pixels.expand(-1, 3, -1, -1)
+    red, green, blue = pixels.to(torch.float32).unbind(1)
+    return (_RED * red + _GREEN * green + _BLUE * blue).round().to(torch.uint8)[:, None]
+
+
+def chunks(pixels: UInt8[Tensor, "batch channels height width"], size: int) -> Iterator[UInt8[Tensor, "_ _ _ _"]]:
+    """Views of at most `size` images each: what bounds the memory of a conversion."""
+    for start in range(0, len(pixels), size):
+        yield pixels[start : start + size]
+
+
+def _opened(data: bytes, field: str, max_pixels: int) -> Image.Image:
+    """The image, its header read.
+
+    Pillow's own `Image.open` warns of large images, where we refuse them; and it tries some forty
+    decoders, where six are enough to expose to strangers.
+    """
+    Image.init()
+    for name in _FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept is not None and accept(data[:16]) is not True:
+            continue
+        try:
+            image: Image.Image = factory(io.BytesIO(data), "")
+        except (*_BROKEN, Image.DecompressionBombError) as error:
+            raise _unreadable(field, data, f"a broken or truncated {name} file") from error
+        if image.width * image.height > max_pixels:
+            raise TooLarge(
+                field,
+                f"{image.width} x {image.height} pixels",
+                f"more than {max_pixels:,} pixels",
+                "give a smaller image",
+            )
+        return image
+    raise _unreadable(field, data, "not an image" if data else "empty")
+
+
+def _unreadable(field: str, data: bytes, problem: str) -> UnreadableImage:
+    return UnreadableImage(field, data[:16], problem, "give a whole PNG, JPEG, WebP, GIF, BMP or TIFF file")
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 where there is none or it cannot be read."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except _BROKEN:
+        return 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """The image in mode L or RGB."""
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    plain = "L" if image.mode in _GREY_MODES else "RGB"
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        page = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(page, layered).convert(plain)
+    return image.convert(plain)
+
+
+def _resized(
+    pixels: UInt8[Tensor, "batch channels height width"], size: int
+) -> UInt8[Tensor, "batch channels size size"]:
+    if pixels.shape[2:] == (size, size):
+        return pixels
+    resized = functional.interpolate(
+        pixels.to(torch.float32), size=(size, size), mode="bilinear", align_corners=False, antialias=True
+    )
+    return resized.round_().clamp_(0, 255).to(torch.uint8)
