@@ -48,7 +48,7 @@ class Child:
     """One program as a part, with its output appended to a log file.
 
     Args:
-        environment: asked at every start, and added to this process's own.
+        environment: asked at every start, and laid over this process's own; None takes a variable away.
         log: standard output and error; moved to ``<log>.1`` when it has grown past 10 MB.
         patience_s: how long SIGTERM may take before SIGKILL follows.
     """
@@ -58,7 +58,7 @@ class Child:
         name: str,
         command: Sequence[str],
         *,
-        environment: Callable[[], Mapping[str, str]] = dict,
+        environment: Callable[[], Mapping[str, str | None]] = dict,
         log: Path,
         patience_s: float = 10.0,
     ) -> None:
@@ -82,7 +82,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**_environment(), **self._environment()},
+                env=_environment(self._environment()),
                 start_new_session=True,
                 preexec_fn=_end_with_parent(),  # noqa: PLW1509 # one prctl call, bound before the fork
             )
@@ -128,12 +128,13 @@ def python(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
-def _environment() -> dict[str, str]:
-    """This process's own, with our packages importable also where they are not installed."""
-    if str(_ROOT) in site.getsitepackages():
-        return dict(os.environ)
-    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    """This process's own, changed, with our packages importable also where they are not installed."""
+    environment = {**os.environ, **changes}
+    if str(_ROOT) not in site.getsitepackages():
+        paths = [str(_ROOT), *filter(None, [environment.get("PYTHONPATH")])]
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
+    return {name: value for name, value in environment.items() if value is not None}
 
 
 class Tree:

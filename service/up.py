@@ -121,7 +121,7 @@ def _parts(place: Place, port: int) -> list[Part]:
     return [
         *own,
         child("worker", python("worker")),
-        child("service", python("uvicorn", "service.app:app", *uvicorn)),
+        child("service", python("uvicorn", "service.app:create_app", "--factory", *uvicorn)),
     ]
 
 

@@ -13,7 +13,7 @@ import typer
 
 from moda_core.errors import InvalidInput
 from service.commands.following import follow
-from service.commands.options import DEFAULT_URL, AsJson, Detach, Url
+from service.commands.options import DEFAULT_HOME, DEFAULT_URL, AsJson, Detach, Home, Local, Url
 from service.commands.terminal import show, table
 from service.commands.work import show_job
 
@@ -42,11 +42,18 @@ def add(
     on_service: Annotated[
         bool, typer.Option("--on-service", help="SOURCE is a path in the service's import folder: send nothing.")
     ] = False,
+    local: Local = False,
+    home: Home = DEFAULT_HOME,
     url: Url = DEFAULT_URL,
     detach: Detach = False,
     as_json: AsJson = False,
 ) -> None:
     """Import a data set once, under a name."""
+    if local:
+        from service.commands.local import import_here
+
+        import_here(home, name, source, image_size=image_size, seed=seed, as_json=as_json)
+        return
     from service.client import Client
 
     with Client(url, timeout_s=600) as client:

@@ -29,7 +29,7 @@ def up(
     from service.up import Place, run
 
     place = Place(
-        home=home.expanduser(), host=host, port=port, device=device, redis_url=os.environ.get("MODA_REDIS_URL")
+        home=home.expanduser(), host=host, port=port, device=device, redis_url=os.environ.get("MODA_REDIS_URL") or None
     )
     run(place)
 
