@@ -66,7 +66,7 @@ def replace(
     """
     position = _position(weak, strong, label, images)
     answers = [
-        logits(branch, images, branch.inputs, device=device)
+        logits(branch, images, branch.inputs, device=device, cancelled=cancelled)
         for branch in (network(weak, device), network(strong, device))
     ]
     merged = splice(answers[0], answers[1][:, 0], position)
@@ -119,7 +119,7 @@ def learn_adaptation(
         mean = float(total) / len(labels)
         _check_finite(mean, weight, epoch, float(schedule.get_last_lr()[0]))
         schedule.step()
-        if progress:
+        if progress is not None:
             progress(AdaptationReport(epoch=epoch, epochs=spec.epochs, loss=mean))
     return weight.detach(), bias.detach()
 
@@ -152,9 +152,9 @@ def _position(weak: Model, strong: ModularModel, label: str, images: Images) -> 
     if len(strong.labels) > 1:
         raise InvalidInput("strong", list(strong.labels), "more than one class", f"compose it to {label!r} alone")
     position, classes = weak.labels.index(label), len(weak.labels)
+    if not (images.labels == position).any():
+        raise InvalidInput("dataset", label, "no image of the class", f"give a data set with images of {label!r}")
     if int(images.labels.max()) >= classes:
         remedy = "give a data set of the weak model's classes"
         raise InvalidInput("dataset", int(images.labels.max()), f"a label beyond the {classes} classes", remedy)
-    if not (images.labels == position).any():
-        raise InvalidInput("dataset", label, "no image of the class", f"give a data set with images of {label!r}")
     return position

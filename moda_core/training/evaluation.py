@@ -11,7 +11,9 @@ from torch import Tensor
 
 from moda_core.data.dataset import Images
 from moda_core.data.images import fit
+from moda_core.errors import Cancelled
 from moda_core.specs import InputSpec
+from moda_core.training.surroundings import never
 
 __all__ = ["Accuracy", "accuracy", "accuracy_per_class", "logits"]
 
@@ -41,14 +43,20 @@ def logits(
     *,
     device: torch.device | str,
     batch_size: int = 512,
+    cancelled: Callable[[], bool] = never,
 ) -> Float[Tensor, "images classes"]:
     """The logits of every image in order, on the CPU.
 
     `network` takes, for each of `inputs`, a batch of uint8 images fitted to it, on `device`, and
     normalises them itself.
+
+    Raises:
+        Cancelled: when `cancelled`, asked before every batch, said so.
     """
     answers = []
     for pixels in torch.split(images.pixels, batch_size):
+        if cancelled():
+            raise Cancelled("the evaluation")
         fitted = {rule: fit(pixels, rule).to(device) for rule in set(inputs)}
         answers.append(network(*(fitted[rule] for rule in inputs)).float().cpu())
     return torch.cat(answers)

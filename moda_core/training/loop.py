@@ -80,14 +80,14 @@ def train(
             flip=flip,
             device=device,
         )
-        checkpoint = checkpoints.load() if checkpoints else None
-        if checkpoint:
+        checkpoint = None if checkpoints is None else checkpoints.load()
+        if checkpoint is not None:
             run.resume(checkpoint)
         while len(run.history) < spec.epochs:
             report = run.epoch(batches, cancelled)
-            if checkpoints:
+            if checkpoints is not None:
                 checkpoints.save(run.checkpoint())
-            if progress:
+            if progress is not None:
                 progress(report)
     _lay_out(model.eval(), torch.contiguous_format)
     return tuple(run.history)

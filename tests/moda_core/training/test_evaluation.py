@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from moda_core.data.dataset import Images
+from moda_core.errors import Cancelled
 from moda_core.specs import InputSpec
 from moda_core.training.evaluation import Accuracy, accuracy, accuracy_per_class, logits
 
@@ -36,6 +37,18 @@ def test_every_input_gets_the_images_at_its_own_size_and_channels():
 
     logits(two_doors, grey([1, 2, 3]), [door(8), door(16, 3)], device="cpu", batch_size=2)
     assert shapes == [((2, 1, 8, 8), (2, 3, 16, 16)), ((1, 1, 8, 8), (1, 3, 16, 16))]
+
+
+def test_cancelling_is_heard_between_batches():
+    asked = []
+
+    def network(pixels):
+        asked.append(len(pixels))
+        return torch.zeros(len(pixels), 2)
+
+    with pytest.raises(Cancelled):
+        logits(network, grey([1, 2, 3, 4, 5]), [door(8)], device="cpu", batch_size=2, cancelled=lambda: len(asked) == 2)
+    assert asked == [2, 2]
 
 
 def test_accuracies_counted_by_hand():
