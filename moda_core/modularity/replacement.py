@@ -127,7 +127,12 @@ def learn_adaptation(
 def _initial(
     spec: AdaptationSpec, merged: Float[Tensor, "images classes"], generator: torch.Generator
 ) -> tuple[Float[Tensor, "classes classes"], Float[Tensor, "classes"]]:
-    """The plain splice, or small random weights; the bias is 0."""
+    """The plain splice, or small random weights; the bias is 0.
+
+    The splice is the better start with little data. On scikit-learn's digits, overfitted weak models
+    and the tenth they were trained on (3 seeds, every class in turn): +3.9 points for the class and
+    -0.5 for the others, where N(0, 0.01) gave -0.8 and -3.7; on all training data +8.0 and +7.7.
+    """
     classes = merged.shape[1]
     if spec.initial == "identity":
         weight = torch.eye(classes, dtype=merged.dtype)
