@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from moda_core.errors import Corrupt, UnreadableFile
 from moda_core.modularity.models import Model, ModularModel, PatchedModel, TrainedModel, kind_of
 from moda_core.specs import ArchitectureSpec, InputSpec
 from moda_core.storage import artifacts
@@ -17,10 +18,12 @@ def admit(registry: Registry, path: Path) -> str:
     """Store the model of a file; the digest of its manifest. The same file always gives the same one.
 
     Raises:
-        UnreadableFile: for a file that is no model of ours, naming what differs.
-        Corrupt: when its bytes were altered.
+        UnreadableFile: for a file that is no model of ours, or whose bytes were altered.
     """
-    model = artifacts.decode(path)
+    try:
+        model = artifacts.decode(path)
+    except Corrupt as error:  # ours to answer for when it is stored, the sender's when it is sent
+        raise UnreadableFile("file", "the upload", error.problem, "send the file as it was downloaded") from error
     architecture, rule = _door(model)
     modular = model if isinstance(model, ModularModel) else None
     manifest = Manifest(

@@ -12,9 +12,8 @@ from fastapi import FastAPI
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from service import __version__
 from moda_core.storage.registry import Registry
-from service import errors, schemas, security, telemetry
+from service import __version__, errors, schemas, security, telemetry
 from service.api import aliases, compositions, datasets, jobs, models, operations, predictions, submissions
 from service.api.dependencies import ServiceParts
 from service.inference.decoding import Decoder

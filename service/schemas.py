@@ -66,8 +66,8 @@ Reference = Annotated[
     ),
 ]
 Digest = Annotated[str, Field(description="SHA-256, 64 lower-case hexadecimal digits.", examples=["9f86d081" * 8])]
-Label = Annotated[str, Field(min_length=1, max_length=500, examples=["cat"])]
-Name = Annotated[
+_Label = Annotated[str, Field(min_length=1, max_length=500, examples=["cat"])]
+_Name = Annotated[
     str,
     Field(
         min_length=1,
@@ -101,13 +101,13 @@ class ComposeRequest(_Request):
     """A model for some classes of a modular one."""
 
     model: Reference
-    classes: list[Label] = Field(
+    classes: list[_Label] = Field(
         max_length=100_000,
         description="The classes wanted, by label; answers keep this order.",
         examples=[["cat", "dog"]],
     )
     threshold: ThresholdInput | None = Field(
-        None, description="τ; the model's own when left out. On a composed model it may only rise."
+        default=None, description="τ; the model's own when left out. On a composed model it may only rise."
     )
 
 
@@ -121,10 +121,14 @@ class PredictRequest(_Request):
     """Images to classify, as JSON."""
 
     model: Reference = Field(description="A model reference or a composition's id.")
-    classes: list[Label] | None = Field(
-        None, max_length=100_000, description="Compose the model for these classes first; answers keep this order."
+    classes: list[_Label] | None = Field(
+        default=None,
+        max_length=100_000,
+        description="Compose the model for these classes first; answers keep this order.",
     )
-    threshold: ThresholdInput | None = Field(None, description="τ of that composition; the model's own when left out.")
+    threshold: ThresholdInput | None = Field(
+        default=None, description="τ of that composition; the model's own when left out."
+    )
     instances: list[Instance] = Field(min_length=1, max_length=1024)
 
 
@@ -138,44 +142,50 @@ class TrainingSpecBody(_Request):
         "`torchvision/<name>`.",
         examples=["cnn", "torchvision/resnet50"],
     )
-    width: float = Field(1.0, description="Multiplies the channels of our own architectures; above 0, at most 16.")
+    width: float = Field(
+        default=1.0, description="Multiplies the channels of our own architectures; above 0, at most 16."
+    )
     image_size: int | None = Field(
-        None, description="Pixels per side at the network's door, 8 to 1024; the architecture's default when left out."
+        default=None,
+        description="Pixels per side at the network's door, 8 to 1024; the architecture's default when left out.",
     )
-    pretrained: bool = Field(False, description="Start from torchvision's weights, which are downloaded.")
+    pretrained: bool = Field(default=False, description="Start from torchvision's weights, which are downloaded.")
     objective: Literal["modular", "standard"] = Field(
-        "modular", description="`modular` adds affinity, dispersion and compactness to the cross-entropy."
+        default="modular", description="`modular` adds affinity, dispersion and compactness to the cross-entropy."
     )
-    alpha: float = Field(1.0, description="Weight of affinity within a class; at least 0.")
-    beta: float = Field(1.0, description="Weight of dispersion between classes; at least 0.")
-    gamma: float = Field(0.3, description="Weight of compactness; at least 0.")
+    alpha: float = Field(default=1.0, description="Weight of affinity within a class; at least 0.")
+    beta: float = Field(default=1.0, description="Weight of dispersion between classes; at least 0.")
+    gamma: float = Field(default=0.3, description="Weight of compactness; at least 0.")
     weighting: Literal["class", "pair"] = Field(
-        "class", description="Average over classes, as the equations do, or over sample pairs."
+        default="class", description="Average over classes, as the equations do, or over sample pairs."
     )
-    compactness: Literal["mean", "sum"] = Field("mean", description="Over the units of a layer.")
+    compactness: Literal["mean", "sum"] = Field(default="mean", description="Over the units of a layer.")
     epsilon: float = Field(
-        0.0, description="A unit is active where |y| > epsilon; above 0 for activations that never reach zero."
+        default=0.0, description="A unit is active where |y| > epsilon; above 0 for activations that never reach zero."
     )
-    epochs: int = Field(200, description="1 to 100,000.")
-    batch_size: int = Field(128, description="1 to 65,536.")
-    learning_rate: float = Field(0.05, description="At the start; cosine decay to zero.")
-    momentum: float = Field(0.9, description="Nesterov momentum, 0 to 0.9999.")
-    weight_decay: float = Field(0.0, description="At least 0.")
-    crop_padding: int = Field(4, description="Pixels of zero padding before a random crop, 0 to 64.")
-    flip: bool | None = Field(None, description="Random mirror images; the data set decides when left out.")
-    fraction: float = Field(1.0, description="The stratified share of the training images used, above 0, at most 1.")
-    seed: int = Field(0, description="Of initial weights, order of batches, augmentation and `fraction`.")
+    epochs: int = Field(default=200, description="1 to 100,000.")
+    batch_size: int = Field(default=128, description="1 to 65,536.")
+    learning_rate: float = Field(default=0.05, description="At the start; cosine decay to zero.")
+    momentum: float = Field(default=0.9, description="Nesterov momentum, 0 to 0.9999.")
+    weight_decay: float = Field(default=0.0, description="At least 0.")
+    crop_padding: int = Field(default=4, description="Pixels of zero padding before a random crop, 0 to 64.")
+    flip: bool | None = Field(default=None, description="Random mirror images; the data set decides when left out.")
+    fraction: float = Field(
+        default=1.0, description="The stratified share of the training images used, above 0, at most 1."
+    )
+    seed: int = Field(default=0, description="Of initial weights, order of batches, augmentation and `fraction`.")
 
 
 class TrainRequest(_Request):
     """Train a model; with the modular objective (or a threshold) go on to decompose it."""
 
-    name: Name | None = Field(
-        None, description="Under which the versions appear; `<data set>-<architecture>` when left out."
+    name: _Name | None = Field(
+        default=None, description="Under which the versions appear; `<data set>-<architecture>` when left out."
     )
     spec: TrainingSpecBody
     threshold: ThresholdInput | None = Field(
-        None, description="τ of the decomposition that follows; 0.9 for the modular objective, none for the standard."
+        default=None,
+        description="τ of the decomposition that follows; 0.9 for the modular objective, none for the standard.",
     )
 
 
@@ -183,8 +193,8 @@ class DecomposeRequest(_Request):
     """Cut a trained model into one module per class."""
 
     model: Reference
-    threshold: ThresholdInput = Field("0.9", description="τ.")
-    name: Name | None = Field(None, description="Of the modular version; the model's own name when left out.")
+    threshold: ThresholdInput = Field(default="0.9", description="τ.")
+    name: _Name | None = Field(default=None, description="Of the modular version; the model's own name when left out.")
 
 
 class ReplaceRequest(_Request):
@@ -192,29 +202,40 @@ class ReplaceRequest(_Request):
 
     weak: Reference = Field(description="The model to patch.", examples=["digits-weak"])
     strong: Reference = Field(description="A modular or composed model that has the class.", examples=["digits-cnn"])
-    label: Label = Field(alias="class", description="The class whose module is taken.", examples=["3"])
+    label: _Label = Field(
+        validation_alias="class",
+        serialization_alias="class",
+        description="The class whose module is taken.",
+        examples=["3"],
+    )
     dataset: Reference | None = Field(
-        None,
+        default=None,
         description="On which the adaptation layer learns; the weak model's own training data when left out.",
         examples=["digits"],
     )
-    epochs: int = Field(20, ge=0, le=100_000, description="Of the adaptation layer.")
-    name: Name | None = Field(None, description="Of the patched version; `<weak's name>-patched` when left out.")
+    epochs: int = Field(default=20, ge=0, le=100_000, description="Of the adaptation layer.")
+    name: _Name | None = Field(
+        default=None, description="Of the patched version; `<weak's name>-patched` when left out."
+    )
 
 
 class EvaluateRequest(_Request):
     """Accuracy on a data set's test images."""
 
     model: Reference
-    classes: list[Label] | None = Field(None, max_length=100_000, description="Compose the model for these first.")
+    classes: list[_Label] | None = Field(
+        default=None, max_length=100_000, description="Compose the model for these first."
+    )
     dataset: Reference = Field(examples=["digits"])
-    threshold: ThresholdInput | None = Field(None, description="τ of that composition; the model's own when left out.")
+    threshold: ThresholdInput | None = Field(
+        default=None, description="τ of that composition; the model's own when left out."
+    )
 
 
 class DatasetImport(_Request):
     """A data set that the server can reach by itself."""
 
-    name: Name = Field(examples=["digits"])
+    name: _Name = Field(examples=["digits"])
     source: str = Field(
         min_length=1,
         max_length=1000,
@@ -222,15 +243,15 @@ class DatasetImport(_Request):
         "folders), or `cifar10:PATH`, `cifar100:PATH`, `svhn:PATH`, `mnist:PATH`, `fashion-mnist:PATH` below it.",
         examples=["digits", "cifar10:cifar-10-batches-bin"],
     )
-    image_size: int | None = Field(None, ge=8, le=1024, description="Resize to this many pixels per side.")
-    seed: int = Field(0, ge=0, description="Of the split, where the source has none of its own.")
+    image_size: int | None = Field(default=None, ge=8, le=1024, description="Resize to this many pixels per side.")
+    seed: int = Field(default=0, ge=0, description="Of the split, where the source has none of its own.")
 
 
 class AliasRequest(_Request):
     """Point an alias at a version of its model."""
 
-    version: int | None = Field(None, ge=1, description="The version's number.", examples=[2])
-    digest: Digest | None = Field(None, description="Instead of `version`.")
+    version: int | None = Field(default=None, ge=1, description="The version's number.", examples=[2])
+    digest: Digest | None = Field(default=None, description="Instead of `version`.")
 
 
 # What inference answers
@@ -251,7 +272,8 @@ class Composition(_Answer):
         description="Elements that two of its modules share / parameters of the original, mean over pairs."
     )
     compose_ms: float | None = Field(
-        None, description="From the request to a model that can predict; absent on `GET`. Near zero when cached."
+        default=None,
+        description="From the request to a model that can predict; absent on `GET`. Near zero when cached.",
     )
     links: Links = Field(examples=[{"self": "/compositions/9f86…", "weights": "/compositions/9f86…/weights"}])
 
@@ -284,7 +306,7 @@ class PredictionList(_Answer):
     """The answers, in the order of the images."""
 
     model: Digest
-    composition: Digest | None = Field(None, description="When a composition answered.")
+    composition: Digest | None = Field(default=None, description="When a composition answered.")
     classes: list[str] = Field(examples=[["cat", "dog"]])
     predictions: list[Prediction]
 
@@ -302,19 +324,19 @@ class Job(_Answer):
     created_at: str = Field(description="UTC, ISO 8601.", examples=["2026-11-22T12:00:00Z"])
     started_at: str | None = None
     finished_at: str | None = None
-    attempts: int = Field(0, description="How often a worker took it.")
-    worker: str | None = Field(None, description="The newest worker that took it.")
-    cancel_requested: bool = Field(False, description="It was asked to stop, and will between two steps.")
-    waiting: str | None = Field(None, description="Why an unfinished job makes no headway now.")
+    attempts: int = Field(default=0, description="How often a worker took it.")
+    worker: str | None = Field(default=None, description="The newest worker that took it.")
+    cancel_requested: bool = Field(default=False, description="It was asked to stop, and will between two steps.")
+    waiting: str | None = Field(default=None, description="Why an unfinished job makes no headway now.")
     progress: dict[str, Any] | None = Field(
-        None,
+        default=None,
         description="Its newest event: epoch, losses, accuracy, samples per second, seconds left.",
         examples=[{"event": "epoch", "epoch": 3, "epochs": 30, "loss": 0.41, "remaining_s": 12.5}],
     )
     result: dict[str, Any] | None = Field(
-        None, description="When it has succeeded.", examples=[{"models": ["digits-cnn@1", "digits-cnn@2"]}]
+        default=None, description="When it has succeeded.", examples=[{"models": ["digits-cnn@1", "digits-cnn@2"]}]
     )
-    error: str | None = Field(None, description="Why it has failed.")
+    error: str | None = Field(default=None, description="Why it has failed.")
     links: Links = Field(examples=[{"self": "/jobs/6f1c", "events": "/jobs/6f1c/events"}])
 
 
@@ -344,9 +366,9 @@ class ModelSummary(_Answer):
     kind: Kind
     architecture: str = Field(examples=["cnn"])
     classes: list[str]
-    threshold: str | None = Field(None, description="τ of a modular or composed model.")
-    accuracy: float | None = Field(None, description="On the test images, when it was measured.")
-    created_at: str | None = Field(None, description="When the version appeared; UTC, ISO 8601.")
+    threshold: str | None = Field(default=None, description="τ of a modular or composed model.")
+    accuracy: float | None = Field(default=None, description="On the test images, when it was measured.")
+    created_at: str | None = Field(default=None, description="When the version appeared; UTC, ISO 8601.")
     aliases: list[str] = Field(default=[], examples=[["latest", "prod"]])
     links: Links
 
@@ -362,10 +384,10 @@ class Model(ModelSummary):
 
     architecture_arguments: dict[str, Any]
     input: dict[str, Any] = Field(description="Size, channels, mean and standard deviation at the network's door.")
-    spec: dict[str, Any] | None = Field(None, description="What was asked for when it was made.")
+    spec: dict[str, Any] | None = Field(default=None, description="What was asked for when it was made.")
     spec_digest: Digest | None = None
     execution: dict[str, Any] = Field(default={}, description="Threads, device class and library versions.")
-    dataset: dict[str, Any] | None = Field(None, description="The training data: digest, fraction and seed.")
+    dataset: dict[str, Any] | None = Field(default=None, description="The training data: digest, fraction and seed.")
     metrics: dict[str, Any] = {}
     sizes: dict[str, Any] = Field(default={}, description="Module size per class, as a part of the original.")
     overlaps: dict[str, Any] = Field(
@@ -378,9 +400,11 @@ class Model(ModelSummary):
 class Module(_Answer):
     """One class's module."""
 
-    label: str = Field(alias="class", examples=["cat"])
-    size: float | None = Field(None, description="Kept parameters / parameters of the original.", examples=[0.27])
-    digest: Digest | None = Field(None, description="Of its file.")
+    label: str = Field(validation_alias="class", serialization_alias="class", examples=["cat"])
+    size: float | None = Field(
+        default=None, description="Kept parameters / parameters of the original.", examples=[0.27]
+    )
+    digest: Digest | None = Field(default=None, description="Of its file.")
     size_bytes: int | None = None
     links: Links
 
@@ -455,7 +479,7 @@ class ErrorItem(_Answer):
     """One member of a request that cannot be used."""
 
     field: str = Field(examples=["spec.epochs"])
-    value: Any = Field(None, description="What was given, cut short.")
+    value: Any = Field(default=None, description="What was given, cut short.")
     detail: str
     remedy: str | None = None
 
@@ -469,8 +493,8 @@ class Problem(_Answer):
     detail: str = Field(examples=["there is no class 'cow'; known are cat, dog"])
     instance: str = Field(description="The path of the request.", examples=["/compose"])
     code: str = Field(description="The problem's short name, for programs.", examples=["not-found"])
-    field: str | None = Field(None, description="The member of the request that is wrong.")
-    value: Any = Field(None, description="What was given, cut short.")
-    remedy: str | None = Field(None, description="What to do instead.")
+    field: str | None = Field(default=None, description="The member of the request that is wrong.")
+    value: Any = Field(default=None, description="What was given, cut short.")
+    remedy: str | None = Field(default=None, description="What to do instead.")
     request_id: str
-    errors: list[ErrorItem] | None = Field(None, description="All of them, where a request has several.")
+    errors: list[ErrorItem] | None = Field(default=None, description="All of them, where a request has several.")

@@ -32,13 +32,13 @@ class Settings(BaseSettings):
     redis_url: str = "redis://127.0.0.1:6379/0"
     registry: str = ""
     host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65_535)
+    port: int = Field(default=8000, ge=0, le=65_535)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     import_dir: Path | None = None
-    max_body_bytes: int = Field(64 * _MEBIBYTE, gt=0)
-    max_upload_bytes: int = Field(8192 * _MEBIBYTE, gt=0)
-    max_pixels: int = Field(50_000_000, gt=0)
-    cache_bytes: int = Field(1024 * _MEBIBYTE, ge=0)
+    max_body_bytes: int = Field(default=64 * _MEBIBYTE, gt=0)
+    max_upload_bytes: int = Field(default=8192 * _MEBIBYTE, gt=0)
+    max_pixels: int = Field(default=50_000_000, gt=0)
+    cache_bytes: int = Field(default=1024 * _MEBIBYTE, ge=0)
 
     @property
     def registry_location(self) -> str:

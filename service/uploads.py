@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import BinaryIO
 
-from moda_core.files import storing
+from moda_core.files import file_digest, storing
 
 __all__ = ["keep", "received"]
 
@@ -42,10 +41,9 @@ def keep(file: BinaryIO, folder: Path, suffix: str) -> tuple[Path, str]:
     Raises:
         StorageFailure: when it cannot be written; nothing is left behind.
     """
-    file.seek(0)
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
-    path = folder / f"{digest}{suffix}"
-    with received(file, folder, suffix) as copy, storing(path):
+    with received(file, folder, suffix) as copy, storing(folder):
+        digest = file_digest(copy)
+        path = folder / f"{digest}{suffix}"
         copy.chmod(0o644)
         if not path.exists():
             os.link(copy, path)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from pathlib import Path
+from collections.abc import AsyncIterator
+from pathlib import Path, PureWindowsPath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -56,15 +57,17 @@ _BODY: dict[str, Any] = {
 }
 
 
-async def _sent(request: Request) -> DatasetImport | FormData:
+async def _sent(request: Request) -> AsyncIterator[DatasetImport | FormData]:
     """The request, as JSON or as a form; read on the event loop, before the endpoint's own thread."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        return await request.form(max_files=1, max_fields=10)
-    if media_type == "application/json":
-        return _validated(await request.body())
-    remedy = "send multipart/form-data or application/json"
-    raise UnsupportedType("Content-Type", media_type, "not a type that can be imported", remedy)
+        async with request.form(max_files=1, max_fields=10) as form:
+            yield form
+    elif media_type == "application/json":
+        yield _validated(await request.body())
+    else:
+        remedy = "send multipart/form-data or application/json"
+        raise UnsupportedType("Content-Type", media_type, "not a type that can be imported", remedy)
 
 
 def _validated(body: bytes | dict[str, Any]) -> DatasetImport:
@@ -111,12 +114,23 @@ def _from_form(form: FormData, settings: Settings) -> ImportRequest:
     suffix = Path(file.filename or "").suffix.lower()
     if suffix not in _SUFFIXES:
         raise UnsupportedType("file", file.filename, "not a kind of data set", "send an .npz or .zip file")
-    if not zipfile.is_zipfile(file.file):
-        raise UnreadableFile("file", file.filename, "not a whole archive", "send an .npz or .zip file")
+    _check_archive(file)
     path, digest = keep(file.file, settings.uploads, suffix)
     return ImportRequest(
         name=asked.name, source=str(path), image_size=asked.image_size, seed=asked.seed, content=digest
     )
+
+
+def _check_archive(file: UploadFile) -> None:
+    """Refuse at once what cannot be imported later: half an archive, or one with paths that lead out of it."""
+    try:
+        with zipfile.ZipFile(file.file) as archive:
+            paths = [PureWindowsPath(name) for name in archive.namelist()]
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+        raise UnreadableFile("file", file.filename, "not a whole archive", "send an .npz or .zip file") from error
+    for path in paths:
+        if path.anchor or ".." in path.parts:
+            raise UnreadableFile("file", path.as_posix(), "a path that leads out of the archive", "pack it again")
 
 
 def _from_source(asked: DatasetImport, settings: Settings) -> ImportRequest:

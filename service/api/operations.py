@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from service import __version__
 from moda_core.errors import ModaError, Unavailable
+from service import __version__
 from service.api.dependencies import Parts
 from service.schemas import Health, Readiness
 
@@ -33,8 +33,9 @@ def readyz(parts: Parts, response: Response) -> Readiness:
         parts.jobs.check()
     except Unavailable as error:
         redis = str(error)
-    status = "ready" if registry == "ok" else "not ready"
-    return Readiness(status=status, registry=registry, redis=redis, device=parts.engine.device)
+    return Readiness(
+        status="ready" if registry == "ok" else "not ready", registry=registry, redis=redis, device=parts.engine.device
+    )
 
 
 @router.get(

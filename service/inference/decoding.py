@@ -65,11 +65,14 @@ class Decoder:
         decoded: list[_Pixels] = []
         left = self.max_pixels
         for image in images:
-            pixels = decode(image.data, field=image.field, max_pixels=self.max_pixels)
-            left -= pixels.shape[1] * pixels.shape[2]
-            if left < 0:
+            try:
+                pixels = decode(image.data, field=image.field, max_pixels=left)
+            except TooLarge as error:
+                if left == self.max_pixels:
+                    raise
                 remedy = f"send at most {self.max_pixels} pixels in one request"
-                raise TooLarge(image.field, f"{len(images)} images", "too many pixels together", remedy)
+                raise TooLarge(image.field, f"{len(images)} images", "too many pixels together", remedy) from error
+            left -= pixels.shape[1] * pixels.shape[2]
             decoded.append(pixels)
         return decoded
 

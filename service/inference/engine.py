@@ -104,9 +104,15 @@ class Engine:
         if servable.recipe is not None:
             assert isinstance(source, ModularModel)
             source = compose(source, servable.labels, servable.recipe.threshold)
-            size = composition_size(source)
+            size = composition_size(source, self._known_overlaps(servable))
         assembled = network(source, self.device)
         return Executable(assembled, size, _network_bytes(assembled))
+
+    def _known_overlaps(self, servable: Servable) -> dict[str, dict[str, float]] | None:
+        """What the model's modules share at its own threshold, measured when it was decomposed."""
+        manifest = self._registry.manifest(servable.model)
+        measured = servable.recipe is not None and servable.recipe.threshold == manifest.threshold
+        return (manifest.overlaps or None) if measured else None
 
     def _run(self, assembled: Network, images: Sequence[Any]) -> Float[Tensor, "images classes"]:
         started = time.perf_counter()
