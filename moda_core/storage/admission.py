@@ -17,10 +17,10 @@ from torch import Tensor
 
 from moda_core.architectures import catalogue
 from moda_core.errors import InvalidInput, UnreadableFile, Untraceable
-from moda_core.files import TensorInfo
 from moda_core.modularity.models import ModularModel
 from moda_core.specs import ArchitectureSpec
 from moda_core.storage.descriptions import CountsDescription, PatchedDescription, WeightsDescription
+from moda_core.storage.tensorfiles import TensorInfo, Tensors
 from moda_core.structure.slicing import plan
 from moda_core.structure.unitgraph import unit_graph
 
@@ -28,7 +28,6 @@ __all__ = ["below", "check_holds_enough", "check_info", "check_values", "fitting
 
 T = TypeVar("T")
 Infos = Mapping[str, TensorInfo]
-Tensors = Mapping[str, Shaped[Tensor, "..."]]
 Description = WeightsDescription | PatchedDescription | CountsDescription
 _Form = tuple[torch.dtype, tuple[int, ...]]
 _PARTS = ("counts/", "units/", "index/")

@@ -17,7 +17,6 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from moda_core.errors import UnreadableFile
-from moda_core.files import Header, check_content, load_tensors, read_header, save_tensors
 from moda_core.modularity.models import ActivationCounts, Model, ModularModel, PatchedModel, TrainedModel, kind_of
 from moda_core.storage.admission import below, check_holds_enough, check_info, check_values, fitting
 from moda_core.storage.descriptions import (
@@ -28,6 +27,7 @@ from moda_core.storage.descriptions import (
     parse_description,
 )
 from moda_core.storage.manifests import Manifest
+from moda_core.storage.tensorfiles import Header, check_content, load_tensors, read_header, save_tensors
 
 __all__ = ["check_described", "decode", "encode", "encode_counts"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from moda_core.data.dataset import Dataset, Images
 from moda_core.errors import InvalidInput, UnreadableFile
-from moda_core.files import load_tensors, read_header, save_tensors
 from moda_core.storage.manifests import FORMAT, JSON, BlobRef, DatasetManifest
+from moda_core.storage.tensorfiles import load_tensors, read_header, save_tensors
 
 __all__ = ["decode", "encode", "manifest_of"]
 

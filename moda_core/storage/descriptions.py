@@ -163,7 +163,7 @@ def _parse(meta: Mapping[str, Any], depth: int) -> Description | CountsDescripti
     if kind != "patched" or depth > _DEEPEST:
         raise ValueError(f"it is a {kind!r}, not a model")
     _only(meta, {"format", "kind", "label", "weak", "strong"})
-    weak, strong = (_parse(meta[part], depth + 1) for part in ("weak", "strong"))
+    weak, strong = (_parse(_object(meta[part]), depth + 1) for part in ("weak", "strong"))
     if isinstance(weak, CountsDescription) or not isinstance(strong, WeightsDescription):
         raise ValueError("its components are not a model and a module")  # noqa: TRY004 - unreadable like the rest
     return PatchedDescription(label=_text(meta["label"]), weak=weak, strong=strong)
@@ -176,7 +176,7 @@ def _counts(meta: Mapping[str, Any], kind: Kind | Literal["counts"]) -> CountsDe
     if kind == "counts":
         _only(meta, {"format", "kind", "architecture", "labels", *_COUNTED})
     return CountsDescription(
-        architecture=ArchitectureSpec.from_json(meta["architecture"]),
+        architecture=ArchitectureSpec.from_json(_object(meta["architecture"])),
         labels=check_labels("labels", _all(_text, meta["labels"])),
         rows=_all(_integer, meta["rows"]),
         samples=_all(_integer, meta["samples"]),
@@ -192,11 +192,11 @@ def _weights(meta: Mapping[str, Any], kind: Literal["trained", "modular", "compo
     held = meta.get("held", {})
     return WeightsDescription(
         kind=kind,
-        architecture=ArchitectureSpec.from_json(meta["architecture"]),
+        architecture=ArchitectureSpec.from_json(_object(meta["architecture"])),
         labels=check_labels("labels", _all(_text, meta["labels"])),
-        input=InputSpec.from_json(meta["input"]),
+        input=InputSpec.from_json(_object(meta["input"])),
         counts=_counts(meta, kind) if counted else None,
-        held={name: _all(_optional_integer, numbers) for name, numbers in held.items()},
+        held={name: _all(_optional_integer, numbers) for name, numbers in _object(held).items()},
     )
 
 
@@ -210,6 +210,12 @@ def _all(read: Callable[[Any], T], values: object) -> tuple[T, ...]:
     if not isinstance(values, list):
         raise TypeError(f"{values!r:.40} is not a list")
     return tuple(map(read, values))
+
+
+def _object(value: object) -> JSON:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r:.40} is not an object")
+    return value
 
 
 def _text(value: object) -> str:

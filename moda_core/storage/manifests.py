@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
-from typing import Any, Self, get_args
+from typing import Any, get_args
 
 from moda_core.errors import InvalidInput, UnreadableFile
 from moda_core.modularity.models import Kind
@@ -126,7 +126,7 @@ class Manifest(_Stored):
         }
 
     @classmethod
-    def from_json(cls, data: JSON) -> Self:
+    def from_json(cls, data: JSON) -> Manifest:
         """The manifest that `to_json` wrote.
 
         Raises:
@@ -183,7 +183,7 @@ class DatasetManifest(_Stored):
         }
 
     @classmethod
-    def from_json(cls, data: JSON) -> Self:
+    def from_json(cls, data: JSON) -> DatasetManifest:
         """The manifest that `to_json` wrote.
 
         Raises:
@@ -253,6 +253,6 @@ class Composition:
         return sha256(canonical_json(self.to_json()))
 
     @classmethod
-    def from_json(cls, data: JSON) -> Self:
+    def from_json(cls, data: JSON) -> Composition:
         """The recipe that `to_json` wrote."""
         return cls(data["model"], tuple(data["classes"]), parse_threshold(data["threshold"]))

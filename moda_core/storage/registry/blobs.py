@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import tempfile
+import weakref
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,7 +33,6 @@ class Blobs:
     def __init__(self, objects: Objects, cache: Path | None) -> None:
         self._objects = objects
         self._cache = cache
-        self._own_cache: tempfile.TemporaryDirectory[str] | None = None
         self._checked: dict[str, _Stamp] = {}
 
     def put(self, data: bytes) -> BlobRef:
@@ -101,8 +102,8 @@ class Blobs:
 
     def _cache_folder(self) -> Path:
         if self._cache is None:
-            self._own_cache = tempfile.TemporaryDirectory(prefix="moda-")
-            self._cache = Path(self._own_cache.name)
+            self._cache = Path(tempfile.mkdtemp(prefix="moda-"))
+            weakref.finalize(self, shutil.rmtree, self._cache, ignore_errors=True)
         with storing(self._cache):
             self._cache.mkdir(parents=True, exist_ok=True)
         return self._cache

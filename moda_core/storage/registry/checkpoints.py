@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 
 from moda_core.errors import Corrupt, InvalidInput, NotFound, UnreadableFile
-from moda_core.files import check_content, load_tensors, read_header, save_tensors
 from moda_core.storage.manifests import FORMAT
 from moda_core.storage.registry.objects import Objects
+from moda_core.storage.tensorfiles import check_content, load_tensors, read_header, save_tensors
 from moda_core.training.checkpoints import Checkpoint
 
 __all__ = ["StoredCheckpoints"]

@@ -75,9 +75,11 @@ class Objects:
         Raises:
             NotFound: without such a key.
         """
-        with _failures(key), storing(path), path.open("wb") as file:
-            for chunk in obstore.get(self._store, key):
-                file.write(chunk)
+        with _failures(key):
+            chunks = iter(obstore.get(self._store, key))
+            with storing(path), path.open("wb") as file:
+                for chunk in chunks:
+                    file.write(chunk)
 
     def put(self, key: str, data: bytes) -> None:
         """Store bytes under a key, in place of any."""
