@@ -23,10 +23,14 @@ _DECIMALS = 6
 
 @dataclass(frozen=True)
 class Images:
-    """Images of one shape, and the index of each one's class."""
+    """Images of one shape, and the index of each one's class.
+
+    Raises:
+        InvalidInput: for arrays of another type or rank, or of different length.
+    """
 
     pixels: UInt8[Tensor, "images channels height width"]
-    labels: Int64[Tensor, "images"]
+    labels: Int64[Tensor, "labels"]
 
     def __post_init__(self) -> None:
         shape = tuple(self.pixels.shape)

@@ -157,12 +157,12 @@ def _dataset(tree: _Tree, seed: int, image_size: int | None, max_bytes: int = MA
     splits = "train" in tree.below(root) and bool(tree.below((*root, "train")))
     train = (*root, "train") if splits else root
     test = (*root, "test") if splits and "test" in tree.below(root) else None
-    classes = tuple(sorted({*tree.below(train), *(tree.below(test) if test else [])}))
+    classes = tuple(sorted({*tree.below(train), *(tree.below(test) if test is not None else [])}))
     if len(classes) < 2:
         raise InvalidInput(
             "source", list(classes), "fewer than 2 class folders", "make one folder for each class: train/<class>/*.png"
         )
-    found = [_labelled(tree, part, classes) for part in (train, test) if part]
+    found = [_labelled(tree, part, classes) for part in (train, test) if part is not None]
     stacked = _stacked(tree, [parts for part in found for parts, _ in part], image_size, max_bytes)
     labels = torch.tensor([label for part in found for _, label in part], dtype=torch.int64)
     border = len(found[0])

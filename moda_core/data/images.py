@@ -46,6 +46,7 @@ _BROKEN = (
     NotImplementedError,
     struct.error,
     zlib.error,
+    Image.DecompressionBombError,
     Warning,
 )
 
@@ -155,7 +156,7 @@ def _opened(data: bytes, field: str, max_pixels: int) -> Image.Image:
             continue
         try:
             image: Image.Image = factory(io.BytesIO(data), "")
-        except (*_BROKEN, Image.DecompressionBombError) as error:
+        except _BROKEN as error:
             raise _unreadable(field, data, f"a broken or truncated {name} file") from error
         if image.width * image.height > max_pixels:
             raise TooLarge(

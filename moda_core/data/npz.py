@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ __all__ = ["MAX_BYTES", "load_npz"]
 MAX_BYTES = 16 * 2**30
 _KEYS = ("x_train", "y_train", "x_test", "y_test", "classes")
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+# What numpy raises on a header that is not the literal it should be.
+_BAD_HEADER = (ValueError, KeyError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError)
 
 Array = npt.NDArray[Any]
 
@@ -64,7 +68,7 @@ def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str
     with archive.open(info) as member:
         try:
             shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(member)](member)
-        except (ValueError, KeyError) as error:
+        except _BAD_HEADER as error:
             raise _unreadable(path, f"{key} is not a numpy array", "write it with numpy.savez") from error
         if dtype.hasobject:
             raise _unreadable(path, f"{key} is an array of Python objects", "store plain numbers and strings only")

@@ -80,7 +80,7 @@ def _loaded(source: str, download: bool, seed: int, image_size: int | None) -> D
     if source == _DIGITS:
         return load_digits(seed)
     path = Path(source)
-    if path.is_dir():
+    if source and path.is_dir():
         return load_folder(path, seed=seed, image_size=image_size)
     if not path.is_file():
         raise _unknown(source)
