@@ -102,16 +102,12 @@ def fit(
 
     Images that already fit are returned as they are.
     """
-    fits = pixels.shape[1:] == (input_spec.channels, input_spec.image_size, input_spec.image_size)
-    if fits or not len(pixels):
-        return (
-            pixels if fits else pixels.new_empty(0, input_spec.channels, input_spec.image_size, input_spec.image_size)
-        )
-    parts = [
-        _resized(recoloured(part, input_spec.channels), input_spec.image_size)
-        for part in chunks(pixels, _FITTED_AT_ONCE)
-    ]
-    return torch.cat(parts)
+    channels, size = input_spec.channels, input_spec.image_size
+    if pixels.shape[1:] == (channels, size, size):
+        return pixels
+    if not len(pixels):
+        return pixels.new_empty(0, channels, size, size)
+    return torch.cat([_resized(recoloured(part, channels), size) for part in chunks(pixels, _FITTED_AT_ONCE)])
 
 
 def normalise(
