@@ -16,7 +16,7 @@ from moda_core.modularity.networks import full_network
 from moda_core.structure.activations import with_activity
 from moda_core.structure.unitgraph import UnitGraph, unit_graph
 
-__all__ = ["count_activations"]
+__all__ = ["check_epsilon", "count_activations"]
 
 
 def count_activations(
@@ -35,7 +35,7 @@ def count_activations(
         Cancelled: between batches, when `cancelled` says so.
     """
     graph = unit_graph(model.architecture)
-    _check_epsilon(graph, epsilon)
+    check_epsilon(graph, epsilon)
     classes = len(model.labels)
     network = with_activity(graph, full_network(model.architecture, model.weights, device), epsilon)
     totals = {layer.name: torch.zeros(classes, layer.units, dtype=torch.int32, device=device) for layer in graph.layers}
@@ -60,7 +60,12 @@ def _add_by_class(
     total.index_add_(0, labels, active.to(torch.int32))
 
 
-def _check_epsilon(graph: UnitGraph, epsilon: float) -> None:
+def check_epsilon(graph: UnitGraph, epsilon: float) -> None:
+    """Whether inactivity can be told from activity in every layer.
+
+    Raises:
+        InvalidInput: if an activation never reaches zero and `epsilon` is 0.
+    """
     never_zero = [layer.name for layer in graph.layers if not layer.reaches_zero]
     if never_zero and epsilon <= 0:
         raise InvalidInput(

@@ -50,7 +50,8 @@ def decode(path: Path, *, counts: Path | None = None, verify: bool = True) -> Mo
 
     Args:
         path: as `encode` wrote it.
-        counts: as `encode_counts` wrote it; with it a trained model becomes modular.
+        counts: as `encode_counts` wrote it; with it a trained model becomes modular, and a modular
+            one modular by these counts.
         verify: compare the bytes with the digest inside the file; for files whose digest was not
             checked otherwise.
 
@@ -67,8 +68,9 @@ def decode(path: Path, *, counts: Path | None = None, verify: bool = True) -> Mo
         _check_cuts(model)
     if counts is None:
         return model
-    if not isinstance(model, TrainedModel):
-        raise UnreadableFile("file", path.name, "it has its own activation counts", "give one file of counts")
+    if isinstance(model, PatchedModel) or (isinstance(model, ModularModel) and model.composed):
+        problem = f"counts beside a {kind_of(model)} model"
+        raise UnreadableFile("file", path.name, problem, "give the trained model that they were counted on")
     return _joined(model, counts, verify=verify)
 
 
@@ -182,7 +184,7 @@ def _loaded(path: Path, header: Header, description: Description | CountsDescrip
     return tensors
 
 
-def _joined(model: TrainedModel, counts: Path, *, verify: bool) -> ModularModel:
+def _joined(model: TrainedModel | ModularModel, counts: Path, *, verify: bool) -> ModularModel:
     header, description = _read(counts)
     if not isinstance(description, CountsDescription):
         raise UnreadableFile("file", counts.name, "not activation counts", "give the counts of the model")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -157,7 +157,8 @@ class _Applied:
 
 def _with_slots(argument: Any, slots: Mapping[fx.Node, _Slot]) -> Any:
     """A traced argument with places instead of nodes."""
-    return fx.node.map_arg(argument, lambda node: slots[node])  # type: ignore[arg-type]  # its types know no slots
+    places: Callable[[fx.Node], Any] = slots.__getitem__
+    return fx.node.map_arg(argument, places)
 
 
 def _filled(template: Any, values: tuple[Any, ...]) -> Any:
@@ -285,7 +286,9 @@ class _Assembly:
         if node.op == "call_module":
             function = self._part(call)
         else:
-            function = _Method(str(node.target)) if node.op == "call_method" else node.target  # type: ignore[assignment]  # a callable
+            function = (
+                _Method(str(node.target)) if node.op == "call_method" else cast("Callable[..., Any]", node.target)
+            )
         plain = arguments == tuple(_Slot(place) for place in range(len(read))) and not keywords
         return function if plain else _Applied(function, arguments, keywords)
 
@@ -324,7 +327,7 @@ class _Assembly:
 
 
 def _bytes(indices: Any) -> bytes:
-    return b"" if indices is None else indices.tobytes()  # type: ignore[no-any-return]
+    return b"" if indices is None else bytes(indices.tobytes())
 
 
 def _clone(part: nn.Module, prefix: str, weights: Mapping[str, Tensor]) -> nn.Module:

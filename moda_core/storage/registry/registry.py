@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from moda_core.data.dataset import Dataset
 from moda_core.errors import Corrupt, InvalidInput, NotFound, StorageFailure
 from moda_core.modularity.models import Model
-from moda_core.specs import canonical_json, sha256
+from moda_core.specs import sha256
 from moda_core.storage import artifacts, datasets
-from moda_core.storage.manifests import JSON, BlobRef, Composition, DatasetManifest, Manifest, parse_manifest
+from moda_core.storage.manifests import BlobRef, Composition, DatasetManifest, Manifest, parse_manifest
 from moda_core.storage.references import Reference, parse_reference
 from moda_core.storage.registry.blobs import Blobs
 from moda_core.storage.registry.checkpoints import StoredCheckpoints
+from moda_core.storage.registry.compositions import Compositions
 from moda_core.storage.registry.objects import Objects
-from moda_core.storage.registry.versions import Alias, NamedVersions, Version, read_record
+from moda_core.storage.registry.records import put_once, read_record
+from moda_core.storage.registry.versions import Alias, NamedVersions, Version
 
 __all__ = ["Registry", "Resolved"]
 
@@ -55,6 +57,7 @@ class Registry:
         self._blobs = Blobs(self._objects, cache)
         self._models = NamedVersions(self._objects, "model")
         self._datasets = NamedVersions(self._objects, "dataset")
+        self._compositions = Compositions(self._objects)
         self._manifests: dict[str, Manifest | DatasetManifest] = {}
 
     def check(self) -> None:
@@ -249,8 +252,7 @@ class Registry:
             NotFound: without the model it names.
         """
         self.manifest(recipe.model)
-        self._objects.create(f"compositions/{recipe.id}/recipe.json", canonical_json(recipe.to_json()).encode())
-        return recipe.id
+        return self._compositions.put(recipe)
 
     def composition(self, composition_id: str) -> Composition:
         """A recipe by its id.
@@ -259,27 +261,19 @@ class Registry:
             NotFound: without it.
             Corrupt: when what is stored has another id.
         """
-        key = f"compositions/{composition_id}/recipe.json"
-        recipe = Composition.from_json(self._record("composition", key, {"format", "model", "classes", "threshold"}))
-        if recipe.id != composition_id:
-            raise Corrupt(f"the recipe of composition {composition_id} has another id", "compose it again")
-        return recipe
+        return self._compositions.get(composition_id)
 
     def compositions(self) -> list[Composition]:
         """All recipes, by id."""
-        return [self.composition(name) for name in self._objects.folders("compositions")]
+        return self._compositions.all()
 
     def put_composition_file(self, composition_id: str, data: bytes) -> BlobRef:
         """Keep the file that was derived from a recipe; where one is kept already, that one holds."""
-        return BlobRef(**self._put_once(f"compositions/{composition_id}/file.json", asdict(self.put_blob(data))))
+        return self._compositions.put_file(composition_id, self.put_blob(data))
 
     def composition_file(self, composition_id: str) -> BlobRef | None:
         """The file of a composed model, if it was derived before; its path comes from `blob_path`."""
-        try:
-            key = f"compositions/{composition_id}/file.json"
-            return BlobRef(**self._record("composition", key, {"digest", "size_bytes"}))
-        except NotFound:
-            return None
+        return self._compositions.file(composition_id)
 
     # --- data sets ---
 
@@ -339,40 +333,24 @@ class Registry:
 
     def claim_publication(self, job_id: str, digests: Sequence[str]) -> list[str]:
         """Decide, once for all, what a job has published: the first claim holds, and everyone gets it."""
-        _check_job_id(job_id)
-        return list(self._put_once(f"publications/{job_id}.json", {"digests": list(digests)})["digests"])
+        return list(put_once(self._objects, _publication_key(job_id), {"digests": list(digests)})["digests"])
 
     def publication(self, job_id: str) -> list[str] | None:
         """What a job has published, if anything."""
-        _check_job_id(job_id)
         try:
-            return list(self._record("publication", f"publications/{job_id}.json", {"digests"})["digests"])
+            return list(read_record(self._objects, _publication_key(job_id), {"digests"})["digests"])
         except NotFound:
             return None
-
-    # --- records ---
-
-    def _put_once(self, key: str, record: JSON) -> JSON:
-        """Write a record unless there is one; returns the one that holds."""
-        if self._objects.create(key, canonical_json(record).encode()):
-            return record
-        return self._record("record", key, set(record))
-
-    def _record(self, kind: str, key: str, fields: set[str]) -> JSON:
-        try:
-            return read_record(self._objects, key, fields)
-        except NotFound as error:
-            name = key.split("/")[1].removesuffix(".json")
-            raise NotFound(kind, name, f"there is no such {kind} in the registry") from error
 
 
 def _manifest_key(digest: str) -> str:
     return f"manifests/{digest}.json"
 
 
-def _check_job_id(job_id: str) -> None:
+def _publication_key(job_id: str) -> str:
     if not _JOB_ID.fullmatch(job_id):
         raise InvalidInput("job_id", job_id, "not a job's id", "use 1 to 128 letters, digits, '_' and '-'")
+    return f"publications/{job_id}.json"
 
 
 def _found(names: NamedVersions, reference: Reference) -> tuple[str, Version | None]:

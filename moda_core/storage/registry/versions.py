@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from moda_core.errors import Corrupt, NotFound, PreconditionFailed
-from moda_core.files import parse_json
-from moda_core.specs import canonical_json
+from moda_core.errors import NotFound, PreconditionFailed
 from moda_core.storage.manifests import JSON
 from moda_core.storage.references import Reference, check_alias, check_stored_name
 from moda_core.storage.registry.objects import Objects
+from moda_core.storage.registry.records import create_record, read_record
 
-__all__ = ["Alias", "NamedVersions", "Version", "read_record"]
+__all__ = ["Alias", "NamedVersions", "Version"]
 
 _RECORD = re.compile(r"(versions|tombstones|aliases/(?P<alias>[^/]+))/(?P<number>[0-9]{6,})\.json")
 
@@ -94,7 +93,7 @@ class NamedVersions:
                         return number
             number = numbers[-1] + 1 if numbers else 1
             record = {"digest": digest, "job_id": job_id, "created_at": _now()}
-            if self._create(f"{self._folder(name)}/versions/{number:06d}.json", record):
+            if create_record(self._objects, f"{self._folder(name)}/versions/{number:06d}.json", record):
                 return number
 
     def names(self) -> list[str]:
@@ -153,7 +152,7 @@ class NamedVersions:
         doomed = [found] if reference.digest is None else self.holding(reference.digest)
         for version in doomed:
             key = f"{self._folder(version.name)}/tombstones/{version.number:06d}.json"
-            self._create(key, {"created_at": _now()})
+            create_record(self._objects, key, {"created_at": _now()})
         return doomed
 
     def set_alias(self, name: str, alias: str, version: int, *, expected: int | None = None) -> Alias:
@@ -178,7 +177,7 @@ class NamedVersions:
                 problem = f"alias {name}@{alias} is at change {current}, not {expected}"
                 raise PreconditionFailed(problem, "read it again and decide anew")
             record: JSON = {"version": version, "digest": digest, "created_at": _now()}
-            if self._create(f"{self._folder(name)}/aliases/{alias}/{current + 1:06d}.json", record):
+            if create_record(self._objects, f"{self._folder(name)}/aliases/{alias}/{current + 1:06d}.json", record):
                 return Alias(name=name, alias=alias, number=current + 1, **record)
 
     def alias(self, name: str, alias: str) -> Alias:
@@ -234,30 +233,11 @@ class NamedVersions:
     def _version(self, name: str, number: int) -> JSON:
         return self._record(f"{self._folder(name)}/versions/{number:06d}.json", {"digest", "job_id", "created_at"})
 
-    def _create(self, key: str, record: JSON) -> bool:
-        return self._objects.create(key, canonical_json(record).encode())
-
     def _record(self, key: str, fields: set[str]) -> JSON:
         """A record by its key, kept in memory: records never change."""
         if key not in self._records:
             self._records[key] = read_record(self._objects, key, fields)
         return self._records[key]
-
-
-def read_record(objects: Objects, key: str, fields: set[str]) -> JSON:
-    """A record with exactly these fields.
-
-    Raises:
-        NotFound: without it.
-        Corrupt: for other bytes.
-    """
-    try:
-        record = parse_json(objects.get(key))
-    except ValueError as error:
-        raise Corrupt(f"record {key} is not JSON", "restore it from a copy") from error
-    if not isinstance(record, dict) or set(record) != fields:
-        raise Corrupt(f"record {key} is not what is stored there", "restore it from a copy")
-    return record
 
 
 def _now() -> str:

@@ -1,0 +1,62 @@
+"""Recipes of composed models, and the files derived from them.
+
+compositions/<id>/recipe.json     what was asked; the id is its SHA-256
+compositions/<id>/file.json       digest and length of the derived file, once someone fetched it
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from moda_core.errors import Corrupt, InvalidInput, NotFound
+from moda_core.storage.manifests import BlobRef, Composition
+from moda_core.storage.registry.objects import Objects
+from moda_core.storage.registry.records import create_record, put_once, read_record
+
+__all__ = ["Compositions"]
+
+
+class Compositions:
+    """The compositions of a store."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def put(self, recipe: Composition) -> str:
+        """Store a recipe under its id, which it returns."""
+        create_record(self._objects, f"compositions/{recipe.id}/recipe.json", recipe.to_json())
+        return recipe.id
+
+    def get(self, composition_id: str) -> Composition:
+        """A recipe by its id.
+
+        Raises:
+            NotFound: without it.
+            Corrupt: when what is stored has another id.
+        """
+        key, fields = f"compositions/{composition_id}/recipe.json", {"format", "model", "classes", "threshold"}
+        try:
+            recipe = Composition.from_json(read_record(self._objects, key, fields))
+        except NotFound as error:
+            raise NotFound("composition", composition_id, "compose the classes to get an id") from error
+        except (InvalidInput, TypeError) as error:
+            raise Corrupt(f"the recipe of composition {composition_id} is none", "compose it again") from error
+        if recipe.id != composition_id:
+            raise Corrupt(f"the recipe of composition {composition_id} has another id", "compose it again")
+        return recipe
+
+    def all(self) -> list[Composition]:
+        """All recipes, by id."""
+        return [self.get(composition_id) for composition_id in self._objects.folders("compositions")]
+
+    def put_file(self, composition_id: str, blob: BlobRef) -> BlobRef:
+        """Name the derived file; returns the one that holds, which is the first named."""
+        return BlobRef(**put_once(self._objects, f"compositions/{composition_id}/file.json", asdict(blob)))
+
+    def file(self, composition_id: str) -> BlobRef | None:
+        """The derived file, if there is one yet."""
+        try:
+            key = f"compositions/{composition_id}/file.json"
+            return BlobRef(**read_record(self._objects, key, {"digest", "size_bytes"}))
+        except NotFound:
+            return None

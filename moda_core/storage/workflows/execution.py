@@ -1,0 +1,23 @@
+"""Where and with what something ran: stored beside what was asked, never part of its identity."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import torch
+import torchvision
+
+__all__ = ["execution"]
+
+
+def execution(device: str) -> dict[str, Any]:
+    """Threads, device class and library versions of this process."""
+    on_cuda = torch.device(device).type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if on_cuda else "cpu",
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
