@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import cached_property
 
+import torch
+
+from moda_core.errors import Unavailable
 from moda_core.storage import workflows
 from moda_core.storage.registry import Registry
 from worker.attempt import Control, Outcome
@@ -21,10 +25,15 @@ __all__ = ["Execution"]
 
 
 class Execution:
-    """Runs requests on one device, with results in one registry."""
+    """Runs requests on one device, with results in one registry.
+
+    Args:
+        registry: where models and data sets lie.
+        device: ``auto``, ``cpu`` or ``cuda``; CUDA is not touched before the first job.
+    """
 
     def __init__(self, registry: Registry, device: str) -> None:
-        self._registry, self._device = registry, device
+        self._registry, self._wanted = registry, device
 
     def __call__(self, record: JobRecord, control: Control) -> Outcome:
         """Do what a job asks for."""
@@ -39,6 +48,13 @@ class Execution:
                 return self._evaluate(request, control)
             case ImportRequest() as request:
                 return self._import(request, control)
+
+    @cached_property
+    def _device(self) -> str:
+        there = self._wanted != "cpu" and torch.cuda.is_available()
+        if self._wanted == "cuda" and not there:
+            raise Unavailable("this worker has no CUDA device", "set MODA_DEVICE to auto or cpu")
+        return "cuda" if there else "cpu"
 
     def _train(self, request: TrainRequest, control: Control) -> Outcome:
         threshold = _decimal(request.threshold)

@@ -1,4 +1,7 @@
-"""A real Redis of their own for the tests of jobs, and real worker processes on it."""
+"""A real Redis of their own for the tests of jobs, and real worker processes on it.
+
+``TEST_REDIS_SERVER=/usr/bin/redis-server pytest tests/worker`` tests against another server than the bundled one.
+"""
 
 from __future__ import annotations
 
@@ -85,6 +88,12 @@ class Bench:
             worker.kill()
             worker.wait()
         self.jobs.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _server() -> None:
+    if "TEST_REDIS_SERVER" in os.environ:
+        os.environ["MODA_REDIS_SERVER"] = os.environ["TEST_REDIS_SERVER"]
 
 
 @pytest.fixture(scope="module")

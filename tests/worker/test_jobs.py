@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -113,10 +114,21 @@ def test_events_are_read_after_an_id(bench, jobs):
 def test_events_keep_a_bounded_number(bench, jobs):
     job_id = bench.submit()
     lease = take(jobs, job_id, "w", bench.timing)
+    earlier = jobs.redis.pipeline()
     for step in range(2100):
-        lease.report("progress", {"step": step})
+        earlier.xadd(Keys.EVENTS + job_id, {"event": "progress", "data": json.dumps({"step": step})})
+    earlier.execute()
+    lease.report("progress", {"step": 2100})
     assert jobs.redis.xlen(Keys.EVENTS + job_id) == 2000
-    assert jobs.events(job_id)[0].data == {"step": 100}
+    assert jobs.events(job_id)[0].data == {"step": 101}
+
+
+def test_events_of_jobs_that_have_ended_go_after_a_month_and_the_record_stays(bench, jobs):
+    job_id = bench.submit()
+    assert jobs.redis.ttl(Keys.EVENTS + job_id) == -1
+    jobs.cancel(job_id)
+    assert jobs.redis.ttl(Keys.EVENTS + job_id) == pytest.approx(30 * 24 * 3600, abs=60)
+    assert jobs.redis.ttl(Keys.JOB + job_id) == -1
 
 
 @pytest.mark.parametrize("job_id", ["0123456789abcdef", "", "../x", "0123456789ABCDEF\n"])
@@ -136,6 +148,7 @@ def test_a_job_says_what_it_waits_for(bench, jobs):
     assert jobs.get(job_id).waiting == "every worker is busy"
     jobs.scripts.present(args=["w", 0])
     assert jobs.get(job_id).waiting == "no worker is connected"
+    assert jobs.redis.zcard(Keys.WORKERS) == 0
 
 
 def test_a_silent_redis_is_unavailable_within_seconds_and_then_comes_back(bench, jobs):

@@ -36,6 +36,8 @@ def test_a_job_whose_ring_was_lost_is_rung_for_again(bench, jobs, reaper):
     unheard(jobs, job_id)
     assert sweep(jobs, reaper) == [job_id]
     assert jobs.redis.llen(Keys.DOORBELL) == 1
+    jobs.redis.delete(Keys.DOORBELL)
+    assert sweep(jobs, reaper) == [], "the next ring is due a whole period later"
 
 
 def test_rings_that_nobody_hears_do_not_pile_up(bench, jobs, reaper):
