@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Self
 
 from torch import fx, nn
 
@@ -71,7 +70,7 @@ class UnitGraph:
         self.state_shapes = {name: tuple(state.shape) for name, state in eval_trace.module.state_dict().items()}
 
     @classmethod
-    def trace(cls, module: nn.Module, image_shape: tuple[int, int, int]) -> Self:
+    def trace(cls, module: nn.Module, image_shape: tuple[int, int, int]) -> UnitGraph:
         """Trace any classifier for images of shape (channels, height, width).
 
         Raises:
