@@ -94,8 +94,8 @@ def _file_to_send(source: Path) -> Iterator[Path]:
 
 def _table(datasets: list[schemas.Dataset]) -> Table:
     rows = [
-        (one.name, len(one.classes), one.train, one.test, "x".join(map(str, one.image)), one.digest[:12])
+        (one.reference, len(one.classes), one.train, one.test, "x".join(map(str, one.image)), one.digest[:12])
         for one in datasets
     ]
     empty = "No data set yet: moda dataset add digits digits"
-    return table("Name", ">Classes", ">Train", ">Test", "Image", "Digest", rows=rows, empty=empty)
+    return table("Data set", ">Classes", ">Train", ">Test", "Image", "Digest", rows=rows, empty=empty)

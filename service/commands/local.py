@@ -69,7 +69,7 @@ def train_here(
     tau = None if threshold is None else parse_threshold(threshold)
     name = name or "-".join(part for part in (dataset.name, spec.architecture.rpartition("/")[2]) if part)
     with watching(f"train {name}", quiet=as_json) as watch:
-        digests = workflows.train(registry, resolved, threshold=tau, device=device, control=Control(watch))
+        digests = workflows.train(registry, resolved, threshold=tau, device=_device(device), control=Control(watch))
     models = [f"{name}@{registry.publish_version(name, digest)}" for digest in digests]
     result = {"models": models, "digests": digests}
     show(result, as_json=as_json, people=lambda: table("Model", "Digest", rows=zip(models, digests, strict=True)))

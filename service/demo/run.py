@@ -16,8 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from moda_core import __version__
 from moda_core.errors import Conflict, StorageFailure, Unavailable
+from service import __version__
 from service.client import Client
 from service.commands.terminal import note, to_people, to_programs
 from service.demo.digits import Digits, digits

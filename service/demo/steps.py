@@ -160,10 +160,15 @@ def _explored(stage: Stage, kind: str, reference: str, recipe: Recipe) -> ModelF
         accuracy=accuracy(whole, stage.digits),
         parameters=composed[0].original_parameters,
         sizes={one.label: one.size or 0.0 for one in modules.modules},
-        overlaps=_overlaps(modules.overlaps),
+        overlaps=_pairs(modules.overlaps),
         compositions=composed,
         module_map=_module_map(stage.client, reference),
     )
+
+
+def _pairs(overlaps: Mapping[str, Mapping[str, float]]) -> dict[tuple[str, str], float]:
+    """By pair what the service answers by first and second class."""
+    return {(first, second): share for first, others in overlaps.items() for second, share in others.items()}
 
 
 def _module_map(client: Client, reference: str) -> Mapping[str, Sequence[Sequence[bool]]]:
