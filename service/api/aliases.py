@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 
 from moda_core.errors import InvalidInput, NotFound, PreconditionFailed
+from moda_core.specs import check_name
 from moda_core.storage.registry import Registry
 from moda_core.storage.registry import versions as stored
 from service.api.dependencies import Parts
@@ -23,14 +24,14 @@ _ETAG = re.compile(r'(?:W/)?"([0-9]{1,18})"')
 @router.get("/models/{name}/aliases")
 def aliases(name: str, parts: Parts) -> AliasList:
     """Where the aliases of a model point; `latest` is computed, and not among them."""
-    parts.registry.versions(name)
+    _check_model(parts.registry, name)
     return AliasList(aliases=[_alias(one) for one in parts.registry.aliases(name)])
 
 
 @router.get("/models/{name}/aliases/{alias}")
 def alias(name: str, alias: str, parts: Parts, response: Response) -> Alias:
     """Where an alias points; its `ETag` guards the next change."""
-    parts.registry.versions(name)
+    _check_model(parts.registry, name)
     answer = _alias(parts.registry.alias(name, alias))
     response.headers["ETag"] = answer.etag
     return answer
@@ -51,11 +52,16 @@ def set_alias(
     target = body.digest if body.version is None else body.version
     if target is None or (body.digest is not None and body.version is not None):
         raise InvalidInput("version", body.version, "not one target", "give either version or digest")
-    parts.registry.versions(name)
+    _check_model(parts.registry, name)
     expected = _expected(parts.registry, name, alias, if_match, if_none_match)
     answer = _alias(parts.registry.set_alias(name, alias, target, expected=expected))
     response.headers["ETag"] = answer.etag
     return answer
+
+
+def _check_model(registry: Registry, name: str) -> None:
+    """Refuse what is no name, before it becomes part of a path, and what no model is called."""
+    registry.versions(check_name("model", name))
 
 
 def _expected(registry: Registry, name: str, alias: str, if_match: str | None, if_none_match: str | None) -> int | None:

@@ -148,6 +148,8 @@ class TestAliases:
             ("/models/plain/aliases/123", {"version": 1}, 422),
             ("/models/plain/aliases/latest", {"version": 1}, 422),
             ("/models/nobody/aliases/prod", {"version": 1}, 404),
+            ("/models/No%20name%1b/aliases/prod", {"version": 1}, 422),
+            ("/models/plain/aliases/%1b", {"version": 1}, 422),
         ],
     )
     def test_a_bad_target_or_name_is_refused(self, service: Running, path: str, body: dict, status: int):
