@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, fx, nn
 
@@ -18,10 +19,11 @@ __all__ = ["activation_vectors", "active_units", "bind", "rewritten", "with_acti
 
 
 def activation_vectors(value: Float[Tensor, "batch ..."], axis: int) -> Float[Tensor, "batch units"]:
-    """|y| averaged over all axes but batch and units (eq. 8)."""
+    """|y| averaged over all axes but batch and units (eq. 8), in float32 at least."""
     others = [other for other in range(1, value.dim()) if other != axis]
+    precision = torch.promote_types(value.dtype, torch.float32)
     magnitude = value.abs()
-    return magnitude.mean(others) if others else magnitude
+    return magnitude.mean(others, dtype=precision) if others else magnitude.to(precision)
 
 
 def active_units(value: Float[Tensor, "batch ..."], axis: int, epsilon: float) -> Bool[Tensor, "batch units"]:
