@@ -27,7 +27,7 @@ __all__ = [
     "kind_of",
 ]
 
-HeldIndices = tuple[Int64[Tensor, "held"] | None, ...]
+HeldIndices = tuple[Int64[Tensor, "_"] | None, ...]
 
 
 @dataclass(frozen=True)
