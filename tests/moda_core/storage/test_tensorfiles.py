@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, save_file
 
@@ -52,10 +52,9 @@ def test_equal_content_has_equal_bytes_in_any_order_and_layout() -> None:
     assert save_tensors(tensors, {"x": 1}) != save_tensors(tensors, {"x": 2})
 
 
-@given(name=st.text(max_size=20), value=st.text(max_size=20))
+@settings(max_examples=30)
+@given(name=st.text(max_size=20).filter(lambda name: name != "__metadata__"), value=st.text(max_size=20))
 def test_any_name_and_text_survive(tmp_path_factory: pytest.TempPathFactory, name: str, value: str) -> None:
-    if name == "__metadata__" or any(0xD800 <= ord(letter) < 0xE000 for letter in name + value):
-        return
     path = tmp_path_factory.mktemp("any") / "file"
     path.write_bytes(save_tensors({name: torch.ones(1)}, {"value": value}))
     assert set(load_tensors(path)) == {name}
