@@ -15,6 +15,7 @@ __all__ = ["main"]
 def main() -> int:
     """Serve until told to stop; exit status 2 for settings that cannot be used."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("celery").setLevel(logging.WARNING)
     try:
         settings = WorkerSettings.from_environment()
         from moda_core.storage.registry import Registry

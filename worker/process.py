@@ -6,8 +6,10 @@ import logging
 import os
 import secrets
 import socket
+import warnings
 
 from celery import signals
+from celery.exceptions import CPendingDeprecationWarning
 
 from worker.app import celery_app
 from worker.attempt import Executor, Publications, Work
@@ -37,6 +39,12 @@ def serve(settings: WorkerSettings, execute: Executor, registry: Publications) -
     def stop(**_: object) -> None:
         work.stopping.set()
 
+    def keep_logging(**_: object) -> None:
+        """Celery leaves logging as it is when somebody answers this signal."""
+
+    # Said whenever a connection is lost, although the setting that it asks for is made.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+    signals.setup_logging.connect(keep_logging, weak=False)
     signals.worker_shutting_down.connect(stop, weak=False)
     heartbeat.start()
     reaper.start()
