@@ -21,7 +21,7 @@ from moda_core.errors import InvalidInput
 from moda_core.structure.operations import Activation, Channels, Dense, Held, Operation
 from moda_core.structure.unitgraph import UnitGraph
 
-__all__ = ["Call", "Feed", "Plan", "plan"]
+__all__ = ["Call", "Feed", "Masks", "Plan", "plan"]
 
 Masks = Mapping[str, Bool[Tensor, "units"]]
 
