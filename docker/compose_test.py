@@ -14,6 +14,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -32,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ("moda-service", "moda-worker")
 START_TIMEOUT_S = 180
 CLASSES = ["3", "8"]
-MODULAR = {"dataset": "digits", "architecture": "cnn", "epochs": 30}
+MODULAR = {"dataset": "digits", "architecture": "cnn", "epochs": 20}
 WEAK = {"dataset": "digits", "architecture": "lenet5", "objective": "standard", "epochs": 10, "fraction": 0.1}
 
 
@@ -163,6 +164,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write sizes and times to this file too")
     options = parser.parse_args()
     project, steps = Project(), Steps()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is removed then too
     try:
         with steps.step("build"):
             project.run("build")
