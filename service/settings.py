@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["Settings"]
@@ -26,7 +26,7 @@ class Settings(BaseSettings):
         cache_bytes: of composed and loaded models kept ready.
     """
 
-    model_config = SettingsConfigDict(env_prefix="MODA_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="MODA_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     home: Path = Field(default_factory=lambda: Path.home() / ".moda")
     redis_url: str = "redis://127.0.0.1:6379/0"
@@ -39,6 +39,11 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=8192 * _MEBIBYTE, gt=0)
     max_pixels: int = Field(default=50_000_000, gt=0)
     cache_bytes: int = Field(default=1024 * _MEBIBYTE, ge=0)
+
+    @field_validator("home", "import_dir")
+    @classmethod
+    def _expanded(cls, path: Path | None) -> Path | None:
+        return path and path.expanduser()
 
     @property
     def registry_location(self) -> str:

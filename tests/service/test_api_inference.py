@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 import torch
-from serving import LABELS, Running, modular_model, patched_model, png, problem
+from serving import LABELS, Running, modular_model, patched_model, png, problem, running
 
 from moda_core.data.images import decode
 from moda_core.modularity.composition import compose
@@ -224,3 +224,14 @@ def test_without_redis_everything_but_jobs_goes_on(without_redis: Running):
     assert "Redis" in document["detail"]
     assert refused.headers["retry-after"]
     problem(http.get("/jobs"), 503)
+
+
+def test_a_cache_without_room_still_answers(tmp_path, redis):
+    with running(tmp_path, redis.url, cache_bytes=0) as service:
+        for _ in range(2):
+            answer = composed(service, "cat", "dog")
+            response = service.http.post(
+                answer["links"]["predict"], content=png(), headers={"content-type": "image/png"}
+            )
+            assert response.json()["classes"] == ["cat", "dog"]
+        assert "moda_cached_models 0.0" in service.http.get("/metrics").text

@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings
+
+
+def test_settings_come_from_the_environment_and_default_to_loopback(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    monkeypatch.setenv("MODA_HOME", "~/else")
+    monkeypatch.setenv("MODA_IMPORT_DIR", "")
+    monkeypatch.setenv("MODA_MAX_PIXELS", "100")
+    monkeypatch.setenv("MODA_URL", "http://not.for.the.service")
+    settings = Settings()
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.max_pixels == 100
+    assert settings.registry_location == "/somewhere/else/registry"
+    assert settings.import_dir is None
+
+
+def test_uploads_lie_beside_a_local_registry_and_at_home_for_another(tmp_path: Path):
+    assert Settings(home=tmp_path).uploads == tmp_path / "registry" / "uploads"
+    assert Settings(home=tmp_path, registry="s3://bucket/models").uploads == tmp_path / "uploads"
+
+
+@pytest.mark.parametrize("wrong", [{"device": "tpu"}, {"port": 70_000}, {"max_pixels": 0}])
+def test_a_setting_out_of_range_is_refused(wrong: dict):
+    with pytest.raises(ValidationError):
+        Settings(**wrong)
