@@ -6,6 +6,8 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 PYTHONS := python3 python3.12 python3.11 python3.13 python3.14 python
 
+BENCHMARKS := $(notdir $(basename $(wildcard benchmarks/exactness.py benchmarks/compose.py)))
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test lint format types check openapi bench compose-test lock clean
 
@@ -57,6 +59,12 @@ types: $(INSTALLED) ## strict type check
 	@$(BIN)/mypy
 
 check: lint types test ## lint, types and test
+
+openapi: $(INSTALLED) ## write openapi/openapi.json anew
+	@$(BIN)/python -m service.openapi openapi/openapi.json
+
+bench: $(INSTALLED) ## the benchmarks, one after the other (long; one alone: python -m benchmarks.exactness --help)
+	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
 lock: $(INSTALLED) ## resolve the dependencies anew into requirements/ (ARGS=--upgrade takes newer ones)
 	@requirements/lock.sh $(BIN)/uv $(ARGS)

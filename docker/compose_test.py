@@ -34,7 +34,7 @@ IMAGES = ("moda-service", "moda-worker")
 START_TIMEOUT_S = 180
 CLASSES = ["3", "8"]
 MODULAR = {"dataset": "digits", "architecture": "cnn", "epochs": 20}
-WEAK = {"dataset": "digits", "architecture": "lenet5", "objective": "standard", "epochs": 10, "fraction": 0.1}
+WEAK = {"dataset": "digits", "architecture": "lenet5", "objective": "standard", "epochs": 40, "fraction": 0.1}
 
 
 class Steps:
