@@ -8,7 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from moda_core.errors import NotFound
 from moda_core.storage import manifests
+from moda_core.storage.registry import Registry
 from service import downloads
 from service.api.dependencies import Parts, ServiceParts
 from service.inference.servables import Servable, composition_servable, servable
@@ -30,8 +32,16 @@ async def compose(body: ComposeRequest, parts: Parts) -> Composition:
     meant = await run_in_threadpool(servable, parts.registry, body.model, body.classes, body.threshold)
     assert meant.recipe is not None
     answer = await _composition(parts, meant, meant.recipe)
-    await run_in_threadpool(parts.registry.put_composition, meant.recipe)
+    await run_in_threadpool(_remember, parts.registry, meant.recipe)
     return answer.model_copy(update={"compose_ms": round((time.perf_counter() - started) * 1e3, 3)})
+
+
+def _remember(registry: Registry, recipe: manifests.Composition) -> None:
+    """Store a recipe, unless it is stored: reading one is cheaper than another write that is synced to disk."""
+    try:
+        registry.composition(recipe.id)
+    except NotFound:
+        registry.put_composition(recipe)
 
 
 def _stored(composition_id: str, parts: Parts) -> Servable:
