@@ -27,7 +27,7 @@ from service.commands.using import composition_table, prediction_table
 from service.inference.servables import Servable, servable
 from service.schemas import Composition, Prediction, PredictionList
 
-__all__ = ["compose_here", "import_here", "predict_here", "train_here"]
+__all__ = ["Control", "compose_here", "import_here", "predict_here", "train_here"]
 
 MODULAR_THRESHOLD = "0.9"
 

@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 __all__ = [
+    "Adaptation",
     "Composed",
     "Estimate",
     "Findings",
