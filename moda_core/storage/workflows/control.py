@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 __all__ = ["Control"]
 
 
+@runtime_checkable  # so that types can be checked while the tests run
 class Control(Protocol):
     """The caller's side of a workflow."""
 
