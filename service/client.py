@@ -193,7 +193,10 @@ class Client:
     def predict(self, model: str, images: Sequence[bytes]) -> schemas.PredictionList:
         """Classify image files (PNG, JPEG, ...) with a model or a composition, as one multipart request."""
         files = [("image", (f"{index}", content)) for index, content in enumerate(images)]
-        return self._post("/predict", schemas.PredictionList, data={"model": model}, files=files)
+        form = self._http.build_request("POST", "/predict", data={"model": model}, files=files)
+        # Read into one piece: sent part by part, a hundred small images cost both sides more than their answer.
+        content, headers = form.read(), {"Content-Type": form.headers["Content-Type"]}
+        return self._post("/predict", schemas.PredictionList, content=content, headers=headers)
 
     def predict_raw(self, model: str, image: bytes, *, media_type: str = "image/png") -> schemas.PredictionList:
         """Classify one image file, sent as the request's body."""

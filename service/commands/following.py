@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Watcher", "describe", "follow", "watching"]
 
 _LINES = 10
+_SILENT = ("computed",)  # the worker's note to itself
 
 
 class Watcher(Protocol):
@@ -100,7 +101,8 @@ class _Bar:
         done = _done_of(data)
         if done is not None:
             self._progress.update(self._task, completed=done[0], total=done[1])
-        self._progress.update(self._task, note=describe(data) or event)
+        if event not in _SILENT:
+            self._progress.update(self._task, note=describe(data) or event)
 
 
 class _Lines:
@@ -111,6 +113,8 @@ class _Lines:
 
     def __call__(self, event: str, data: dict[str, Any]) -> None:
         done = _done_of(data)
+        if done is None and event in _SILENT:
+            return
         if done is None:
             note(f"{self._what}: {describe(data) or event}")
             return

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from moda_core.modularity.measures import composition_size
 
 from moda_core.data.images import decode
 from moda_core.files import write_atomically
 from moda_core.modularity.composition import compose
+from moda_core.modularity.measures import composition_size
 from moda_core.modularity.models import Model
 from moda_core.modularity.networks import network, predict
 from moda_core.specs import TrainingSpec, parse_threshold

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,7 +86,7 @@ def composition_table(made: schemas.Composition, out: Path | None) -> Table:
     return table("", "", rows=facts.items())
 
 
-def prediction_table(images: list[Path], answer: schemas.PredictionList) -> Table:
+def prediction_table(images: Sequence[Path], answer: schemas.PredictionList) -> Table:
     """One line per image, for people."""
     rows = [(image, one.label, shares(one.probability)) for image, one in zip(images, answer.predictions, strict=True)]
     return table("Image", "Class", ">Probability", rows=rows)

@@ -69,7 +69,7 @@ def run(plan: Plan, *, as_json: bool = False) -> Findings:
     _writable(plan.out)
     images = digits()
     with _terminable(), _home(plan.home) as home, _product(home, plan.device) as url:
-        findings = _explored(plan, url, images, started, quiet=as_json)
+        findings = _explored(plan, url, images, started, silent=as_json)
     _write(findings, images, plan.out)
     if as_json:
         to_programs(_document(findings))
@@ -79,11 +79,11 @@ def run(plan: Plan, *, as_json: bool = False) -> Findings:
     return findings
 
 
-def _explored(plan: Plan, url: str, images: Digits, started: float, *, quiet: bool) -> Findings:
+def _explored(plan: Plan, url: str, images: Digits, started: float, *, silent: bool) -> Findings:
     """Everything that happens while the product runs."""
     with Client(url, timeout_s=300.0) as client:
         about = _about(client, plan)
-        stage = Stage(client, images, said=_say_nothing if quiet else _say, quiet=quiet)
+        stage = Stage(client, images, said=_say_nothing if silent else _say, bars=not silent and sys.stderr.isatty())
         stage.said("Start Redis, worker and service", time.monotonic() - started)
         with stage.step("Import digits") as watch:
             stage.finished(client.import_dataset("digits", "digits"), watch)
@@ -100,8 +100,8 @@ def _explored(plan: Plan, url: str, images: Digits, started: float, *, quiet: bo
 
 
 def _seed(stage: Stage, plan: Plan, seed: int) -> SeedFindings:
-    if plan.seeds > 1 and not stage.quiet:
-        note(f"Seed {seed}, {seed + 1} of {plan.seeds}")
+    if plan.seeds > 1:
+        stage.said(f"Seed {seed}, {seed + 1} of {plan.seeds}", None)
     return one_seed(stage, plan.recipe(seed))
 
 
@@ -195,9 +195,9 @@ def _writable(out: Path) -> None:
         raise StorageFailure(f"{out} cannot be written to ({error.strerror})", "give another --out") from error
 
 
-def _say(step: str, seconds: float) -> None:
-    note(f"{step:<34}{seconds:7.1f} s")
+def _say(step: str, seconds: float | None) -> None:
+    note(step if seconds is None else f"{step:<34}{seconds:7.1f} s")
 
 
-def _say_nothing(_step: str, _seconds: float) -> None:
+def _say_nothing(_step: str, _seconds: float | None) -> None:
     pass

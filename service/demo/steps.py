@@ -45,21 +45,22 @@ class Stage:
     """Where the demo plays: the service, the images, and who watches.
 
     Attributes:
-        said: told each step's name and seconds when it is done.
+        said: told each step's name and seconds when it is done; without seconds, a headline.
+        bars: whether to show each step's progress.
         seconds: of each step, of this seed.
     """
 
     client: Client
     digits: Digits
-    said: Callable[[str, float], None]
-    quiet: bool = False
+    said: Callable[[str, float | None], None]
+    bars: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def step(self, name: str) -> Iterator[Watcher]:
         """Time a step, and watch it."""
         started = time.monotonic()
-        with watching(name, quiet=self.quiet) as watch:
+        with watching(name, quiet=not self.bars) as watch:
             yield watch
         self.seconds[name] = time.monotonic() - started
         self.said(name, self.seconds[name])
@@ -175,13 +176,15 @@ def _module_map(client: Client, reference: str) -> Mapping[str, Sequence[Sequenc
     """Which units each class's module holds, read from the model's file as anyone can download it."""
     from moda_core.modularity.composition import check_composable, composition_masks
     from moda_core.storage import artifacts
+    from moda_core.structure.unitgraph import unit_graph
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.safetensors"
         client.download_weights(reference, file)
         model = check_composable(artifacts.decode(file))
     by_class = [composition_masks(model, [label]) for label in model.labels]
-    return {layer: [masks[layer].tolist() for masks in by_class] for layer in by_class[0]}
+    layers = [layer.name for layer in unit_graph(model.architecture).layers]
+    return {layer: [masks[layer].tolist() for masks in by_class] for layer in layers}
 
 
 # Replacement
