@@ -159,16 +159,21 @@ class Norm(_Channelwise):
 
 
 class Add(_Channelwise):
-    """A sum (or difference) of values: alive where any side is, and each side gives what it has."""
+    """A sum of values: alive where any side is, and each side gives what it has."""
 
     def live(self, inputs: Sequence[Channels]) -> Channels:  # noqa: D102
         joined: Channels = np.logical_or.reduce(inputs)
         return joined
 
-    def requests(self, needed: Channels, live: Sequence[Channels]) -> list[Channels]:  # noqa: D102
-        return [
+    def requests(self, needed: Channels, live: Sequence[Channels]) -> list[Channels]:
+        """A dead side is left out, unless the sum has its shape from that side alone."""
+        asked = [
             needed if (needed & side).any() else value.none() for side, value in zip(live, self.inputs, strict=True)
         ]
+        whole = [value.shape[1:] == self.output.shape[1:] for value in self.inputs]
+        if not any(full and channels.any() for full, channels in zip(whole, asked, strict=True)):
+            asked[whole.index(True) if True in whole else 0] = needed
+        return asked
 
 
 class Multiply(_Channelwise):

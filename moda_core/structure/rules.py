@@ -1,8 +1,8 @@
 """Which operation a traced call is.
 
 The tables name what is understood. Whatever is not named here, or is named but used in an unusual
-way (a convolution that is called twice, a sum of values whose channels lie on different axes), is
-`Opaque`, and the sliced model stays right.
+way (a convolution that is called twice, a sum of values whose channels lie on different axes, a value
+whose first axis is not the batch), is `Opaque`, and the sliced model stays right.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from moda_core.structure.operations import (
     Pointwise,
     Value,
 )
-from moda_core.structure.tracing import Trace, is_activation
+from moda_core.structure.tracing import TRACED_BATCH, Trace, is_activation
 
 __all__ = ["PRODUCTS", "is_dense", "is_gate", "operations"]
 
@@ -127,8 +127,10 @@ class _Reader:
             return Input(node, Value(self.trace.shapes[node], 1), sources, inputs)
         if node.op == "get_attr":
             return self._opaque(node, sources, inputs)
-        if self._reads_shape(node):
+        if self._reads_shape(node) and inputs[0].shape[:1] == (TRACED_BATCH,):
             return Batch(node, Value((), None), sources, inputs)
+        if self.trace.shapes.get(node, ())[:1] != (TRACED_BATCH,):
+            return self._opaque(node, sources, inputs)
         if not inputs or (any(value.axis is None for value in inputs) and not self._is_reshape(node)):
             return self._opaque(node, sources, inputs)
         if node.op == "call_module":

@@ -211,7 +211,7 @@ class _Assembly:
         self.template = plan.graph.eval_trace.module
         self.steps: list[_Step] = []
         self.parts: dict[str, nn.Module] = {}
-        self.moved: dict[tuple[str, bytes, bytes], str] = {}
+        self.moved: dict[tuple[str, bytes, bytes, int], str] = {}
 
     def model(self) -> SlicedModel:
         for call in self.plan.calls:
@@ -244,7 +244,7 @@ class _Assembly:
             return self._step(f"{source}.zeros{len(self.steps)}", _Zeros(feed.zeros), (self.image,))
         if feed.take is None and feed.put is None:
             return source
-        key = source, _bytes(feed.take), _bytes(feed.put)
+        key = source, _bytes(feed.take), _bytes(feed.put), feed.width
         if key not in self.moved:
             move = _Move(feed)
             self.sliced.index_moves.append(move)
@@ -255,7 +255,7 @@ class _Assembly:
         """A value that depends on the image by its batch size alone."""
         operation, node = call.operation, call.operation.node
         if isinstance(operation, Batch):
-            index = node.args[1] if node.op == "call_method" and len(node.args) > 1 else None
+            index = node.args[1] if node.op == "call_method" and len(node.args) > 1 else node.kwargs.get("dim")
             return _Shape(operation.inputs[0].shape, index if isinstance(index, int) else None)
         axis = operation.output.axis or 0
         shape = list(operation.output.shape)
@@ -331,9 +331,11 @@ def _bytes(indices: Any) -> bytes:
 
 
 def _clone(part: nn.Module, prefix: str, weights: Mapping[str, Tensor]) -> nn.Module:
-    """A module like `part` around given tensors, without initialising anything."""
+    """A module like `part` around given tensors, without initialising anything; it overwrites no input."""
     clone = part.__class__.__new__(part.__class__)
     clone.__dict__ = {name: value.copy() if isinstance(value, dict) else value for name, value in vars(part).items()}
+    if getattr(part, "inplace", False):
+        clone.__dict__["inplace"] = False
     clone._parameters = {
         name: None if kept is None else nn.Parameter(weights[f"{prefix}.{name}"], requires_grad=False)
         for name, kept in part._parameters.items()

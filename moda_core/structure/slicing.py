@@ -173,7 +173,7 @@ class _Walk:
         value = self.graph.operations[source].output
         if not asked.any():
             return None
-        if source not in self.produced:
+        if source not in self.produced or not (self.produced[source] & asked).any():
             shape = tuple(int(asked.sum()) if axis == value.axis else size for axis, size in enumerate(value.shape))
             return Feed(source, value.axis, zeros=shape)
         produced = self.produced[source]

@@ -2,12 +2,14 @@
 
 Tracing is torch.fx's. Shapes come from running the graph on the meta device, where nothing is
 computed. Every activation, whether a module, a function, a method or an in-place one, becomes one
-out-of-place function call, so that the rest of the package meets a single form.
+out-of-place function call, so that the rest of the package meets a single form; and what overwrites
+its input otherwise (``x += y``) does so no more, its later readers being led to the result.
 """
 
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +22,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from moda_core.errors import Untraceable
 
-__all__ = ["ACTIVATIONS", "REACHES_ZERO", "Trace", "in_mode", "is_activation", "trace"]
+__all__ = ["ACTIVATIONS", "REACHES_ZERO", "TRACED_BATCH", "Trace", "in_mode", "is_activation", "trace"]
 
-TRACED_BATCH = 2
+TRACED_BATCH = 13
+"""Samples in a traced pass: a size that no other axis is likely to have, so that it tells the batch axis."""
 
 Function = Callable[..., Any]
 
@@ -47,15 +50,24 @@ _FUNCTIONS: Mapping[Function, Function] = {
     torch.relu_: F.relu,
     F.relu6: F.relu6,
     F.leaky_relu: F.leaky_relu,
+    F.leaky_relu_: F.leaky_relu,
     F.gelu: F.gelu,
     F.silu: F.silu,
     F.hardswish: F.hardswish,
     torch.tanh: torch.tanh,
+    torch.tanh_: torch.tanh,
     F.tanh: torch.tanh,
     F.elu: F.elu,
+    F.elu_: F.elu,
 }
 _KEPT: Mapping[Function, tuple[str, ...]] = dict(ACTIVATIONS.values())
 _METHODS: Mapping[str, Function] = {"relu": F.relu, "relu_": F.relu, "tanh": torch.tanh, "tanh_": torch.tanh}
+_OUT_OF_PLACE: Mapping[Any, Function] = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,7 @@ def trace(module: nn.Module, image_shape: tuple[int, int, int], *, training: boo
             ) from error
         _check_states(twin, graph)
         _normalise_activations(twin, graph)
+        _normalise_in_place(twin, graph)
         recorder = _Recorder(twin, graph)
         try:
             recorder.record(image_shape)
@@ -145,9 +158,31 @@ def _meta_tensor(tensor: Tensor) -> Tensor:
 
 
 class _Tracer(fx.Tracer):
-    """Reads buffers by name, as parameters are, so that a trace holds no numbers."""
+    """Reads buffers by name, as parameters are, so that a trace holds no numbers, and sees ``x += y`` as it is."""
 
     proxy_buffer_attributes = True
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+
+class _Proxy(fx.Proxy):
+    """torch.fx takes ``x += y`` for ``x = x + y``, which is wrong where `x` has a second name."""
+
+    def __iadd__(self, other: Any) -> Any:
+        return self._assigned(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> Any:
+        return self._assigned(operator.isub, other)
+
+    def __imul__(self, other: Any) -> Any:
+        return self._assigned(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self._assigned(operator.itruediv, other)
+
+    def _assigned(self, function: Function, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
 
 
 class _Recorder(fx.Interpreter):
@@ -161,8 +196,10 @@ class _Recorder(fx.Interpreter):
 
     def record(self, image_shape: tuple[int, int, int]) -> None:
         # Gradients on: fused attention, which torch takes without them, escapes its counter.
+        states = self.module.state_dict().values()
+        dtype = next((state.dtype for state in states if state.is_floating_point()), None)
         with torch.enable_grad():
-            self.run(torch.empty((TRACED_BATCH, *image_shape), device="meta"))
+            self.run(torch.empty((TRACED_BATCH, *image_shape), device="meta", dtype=dtype))
 
     def run_node(self, n: fx.Node) -> Any:
         with FlopCounterMode(display=False) as counter:
@@ -203,11 +240,38 @@ def _activation_call(module: nn.Module, node: fx.Node) -> tuple[Function, fx.Nod
         arguments |= {name: value for name, value in node.kwargs.items() if name in names}
         in_place = (
             bool(node.kwargs.get("inplace"))
-            or node.target is torch.relu_
+            or getattr(node.target, "__name__", "").endswith("_")
             or any(value is True for value in node.args[1:])
         )
         return _FUNCTIONS[node.target], _source(node), arguments, in_place
     return None
+
+
+def _normalise_in_place(module: nn.Module, graph: fx.Graph) -> None:
+    for node in graph.nodes:
+        if node.all_input_nodes and _made_out_of_place(module, node):
+            _redirect_later_readers(graph, node, node.all_input_nodes[0])
+    graph.lint()
+
+
+def _made_out_of_place(module: nn.Module, node: fx.Node) -> bool:
+    """Whether a call overwrites its first input; functions and methods are changed not to.
+
+    Modules are marked when they are called: a sliced model's own copies overwrite nothing.
+    """
+    if node.op == "call_module":
+        return bool(getattr(module.get_submodule(str(node.target)), "inplace", False))
+    if node.op == "call_function" and node.target in _OUT_OF_PLACE:
+        node.target = _OUT_OF_PLACE[node.target]
+        return True
+    if node.op == "call_function" and node.kwargs.get("inplace"):
+        node.kwargs = {**node.kwargs, "inplace": False}
+        return True
+    plain = str(node.target).removesuffix("_")
+    if node.op == "call_method" and plain != node.target and not plain.endswith("_") and hasattr(Tensor, plain):
+        node.target = plain
+        return True
+    return False
 
 
 def _source(node: fx.Node) -> fx.Node:

@@ -18,7 +18,7 @@ from moda_core.errors import Untraceable
 from moda_core.specs import ArchitectureSpec
 from moda_core.structure.operations import Operation
 from moda_core.structure.rules import is_dense, is_gate, operations
-from moda_core.structure.tracing import REACHES_ZERO, Trace, is_activation, trace
+from moda_core.structure.tracing import REACHES_ZERO, TRACED_BATCH, Trace, is_activation, trace
 
 __all__ = ["Layer", "UnitGraph", "unit_graph"]
 
@@ -98,6 +98,8 @@ class UnitGraph:
         output = self.operations[node].output
         if output.axis is None:
             raise Untraceable(f"the activation {node.name} has no channels", "give it at least two axes")
+        if output.shape[0] != TRACED_BATCH:
+            raise Untraceable(f"the activation {node.name} has no batch axis first", "keep the samples on axis 0")
         return Layer(node.name, output.width, output.axis, node.target in REACHES_ZERO)
 
 
