@@ -1,6 +1,6 @@
 """What jobs do, on real digits and a real registry, with networks small enough to train in a second."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,8 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    yield World(tmp_path_factory.mktemp("registry"))
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("registry"))
 
 
 def test_an_import_says_what_it_stored(world: World) -> None:
