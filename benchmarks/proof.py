@@ -120,9 +120,11 @@ def draw_case(
 
     Args:
         build: makes a unit graph and a network with fresh weights; called once per draw.
+        keep: share of each layer's units.
         images: normalised [batch, channels, height, width].
         generator: of masks and of what `enliven` draws.
         rows: of the classes whose logits are compared; about half of all if None.
+        most: draws before giving up.
 
     Raises:
         NotAlive: after `most` draws whose logits hardly depend on the input.
@@ -247,16 +249,17 @@ def _scale(masked: MaskedModel, images: Tensor) -> None:
     def standardise(module: nn.Module, _inputs: object, output: Tensor) -> Tensor | None:
         if module in seen:
             return None
+        weight, bias = module.get_parameter("weight"), module._parameters["bias"]
         seen.add(module)
         axis = output.dim() - 1 if isinstance(module, nn.Linear) else 1
         others = [other for other in range(output.dim()) if other != axis]
         deviation = output.var(others).mean().sqrt()
         if not deviation > 1e-12:
             return None
-        mean = output.mean(others) if module.bias is not None else torch.zeros_like(output.mean(others))
-        module.weight.data /= deviation
-        if module.bias is not None:
-            module.bias.data = (module.bias.data - mean) / deviation
+        mean = output.mean(others) if bias is not None else torch.zeros_like(output.mean(others))
+        weight.data /= deviation
+        if bias is not None:
+            bias.data = (bias.data - mean) / deviation
         aligned = [1] * output.dim()
         aligned[axis] = -1
         return (output - mean.reshape(aligned)) / deviation

@@ -50,7 +50,7 @@ def _class_sets(labels: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 def _line(modular: ModularModel, labels: tuple[str, ...], images: Images) -> dict[str, Any]:
     began = perf_counter()
     composed = compose(modular, labels)
-    sliced = network(composed).body
+    sliced = network(composed).get_submodule("body")
     milliseconds = 1e3 * (perf_counter() - began)
     graph = unit_graph(modular.architecture)
     full = full_network(modular.architecture, modular.weights)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Bool
@@ -110,7 +110,17 @@ def plan(graph: UnitGraph, masks: Masks, rows: Sequence[int], *, drop: bool = Tr
     Raises:
         InvalidInput: if a layer's mask is missing or has the wrong length.
     """
-    walk = _Walk(graph, _checked(graph, masks))
+    kept = _checked(graph, masks)
+    return _plan(graph, tuple(kept[layer.name].tobytes() for layer in graph.layers), tuple(rows), drop)
+
+
+@lru_cache(maxsize=16)
+def _plan(graph: UnitGraph, masks: tuple[bytes, ...], rows: tuple[int, ...], drop: bool) -> Plan:
+    """The plan of masks in the order of the layers; kept, since a composition is planned again to be built."""
+    walk = _Walk(
+        graph,
+        {layer.name: np.frombuffer(mask, dtype=np.bool_) for layer, mask in zip(graph.layers, masks, strict=True)},
+    )
     wanted = graph.operations[graph.logits].output.none()
     wanted[list(rows)] = True
     walk.forward()
