@@ -17,7 +17,7 @@ function element(name, attributes = {}, ...children) {
 
 function bar(share) {
   const fill = element("i");
-  fill.style.width = percent(Math.min(share, 1));
+  fill.style.width = `${100 * Math.min(share, 1)}%`;
   return element("span", { class: "bar", "aria-hidden": "true" }, fill);
 }
 
