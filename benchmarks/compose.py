@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from time import perf_counter, process_time
@@ -119,9 +120,8 @@ def _network_lines(name: str, options: argparse.Namespace) -> list[dict[str, Any
             made = modular_model(name, counts_like_trained, options.seed)
             sources["made to look trained"] = _mapped(made, Path(folder) / "made"), goal
         for title, common in (("30 % random, one set", 1.0), ("30 % random, each its own", 0.0)):
-            drawn = modular_model(
-                name, lambda graph, rng, c=common: counts_of_random_modules(graph, rng, common=c), options.seed
-            )  # type: ignore[misc]  # a lambda's default
+            count = partial(counts_of_random_modules, common=common)
+            drawn = modular_model(name, count, options.seed)
             sources[title] = _mapped(drawn, Path(folder) / f"random{common}"), 2 * goal
         for title, (model, most) in sources.items():
             lines += [_line(name, title, model, classes, most, options) for classes in SUBSETS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,10 @@ _SITES = 6
 
 
 def mutant_errors(case: Case, mutation: str) -> list[float]:
-    """The float64 errors of a case's mutants, one per site (some of them, where there are many)."""
+    """The float64 errors of a case's mutants, one per site (some of them, where there are many).
+
+    A change that its own part's output does not show (two equal channels swapped) makes no mutant.
+    """
     sites, mutate = MUTATIONS[mutation]
     sliced = case.sliced()
     names = [name for name in sites(case, sliced) if mutate(copy.deepcopy(sliced.get_submodule(name)))]
@@ -26,9 +30,17 @@ def mutant_errors(case: Case, mutation: str) -> list[float]:
     for name in names[:: -(-len(names) // _SITES) or 1]:
         mutant = copy.deepcopy(sliced)
         mutate(mutant.get_submodule(name))
+        met: list[Tensor] = []
+        mutant.get_submodule(name).register_forward_pre_hook(partial(_note, met))
         with torch.inference_mode():
-            errors.append(error(mutant(case.images), case.reference))
+            found = error(mutant(case.images), case.reference)
+            if not torch.equal(sliced.get_submodule(name)(met[0]), mutant.get_submodule(name)(met[0])):
+                errors.append(found)
     return errors
+
+
+def _note(met: list[Tensor], _part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    met.append(inputs[0].clone())
 
 
 def _everywhere(_case: Case, sliced: SlicedModel) -> list[str]:

@@ -129,6 +129,8 @@ def _cut(model: ModularModel, name: str, held: Held) -> Tensor:
         if wanted is None:
             assert have is None, f"{name} was cut along axis {axis} and cannot be widened"
             continue
+        if have is not None and len(have) == len(wanted):
+            continue
         places = wanted if have is None else np.searchsorted(have.numpy(), wanted)
         if len(places) < weight.shape[axis]:
             weight = weight.index_select(axis, torch.from_numpy(places))

@@ -125,11 +125,9 @@ class _Reader:
     def _operation(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation:
         if node.op == "placeholder":
             return Input(node, Value(self.trace.shapes[node], 1), sources, inputs)
-        if node.op == "get_attr":
-            return self._opaque(node, sources, inputs)
         if self._reads_shape(node) and inputs[0].shape[:1] == (TRACED_BATCH,):
             return Batch(node, Value((), None), sources, inputs)
-        if self.trace.shapes.get(node, ())[:1] != (TRACED_BATCH,):
+        if node.op == "get_attr" or self.trace.shapes.get(node, ())[:1] != (TRACED_BATCH,):
             return self._opaque(node, sources, inputs)
         if not inputs or (any(value.axis is None for value in inputs) and not self._is_reshape(node)):
             return self._opaque(node, sources, inputs)

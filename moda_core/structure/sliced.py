@@ -352,15 +352,15 @@ def _clone(part: nn.Module, prefix: str, weights: Mapping[str, Tensor]) -> nn.Mo
 
 def _with_sizes(part: nn.Module, call: Call) -> nn.Module:
     """Tell a cut module how many channels it has now."""
-    operation, rows = call.operation, int(call.produced.sum())
+    operation, rows, said = call.operation, int(call.produced.sum()), part.__dict__
     if isinstance(part, nn.modules.batchnorm._BatchNorm):
-        part.num_features = rows
+        said["num_features"] = rows
     elif isinstance(part, nn.Linear):
-        part.out_features, part.in_features = rows, part.weight.shape[1]
+        said["out_features"], said["in_features"] = rows, part.weight.shape[1]
     elif isinstance(part, nn.modules.conv._ConvNd) and isinstance(operation, Convolution):
         per_group = operation.output.width // operation.groups
-        part.groups = 1 if operation.groups == 1 else rows // per_group
-        part.out_channels, part.in_channels = rows, part.weight.shape[1] * part.groups
+        groups = 1 if operation.groups == 1 else rows // per_group
+        said.update(groups=groups, out_channels=rows, in_channels=part.weight.shape[1] * groups)
     return part
 
 

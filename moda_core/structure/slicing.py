@@ -21,7 +21,7 @@ from moda_core.errors import InvalidInput
 from moda_core.structure.operations import Activation, Channels, Dense, Held, Operation
 from moda_core.structure.unitgraph import UnitGraph
 
-__all__ = ["Call", "Feed", "Masks", "Plan", "plan"]
+__all__ = ["Call", "Feed", "Masks", "Plan", "forget_plans", "plan"]
 
 Masks = Mapping[str, Bool[Tensor, "units"]]
 
@@ -130,6 +130,11 @@ def _plan(graph: UnitGraph, masks: tuple[bytes, ...], rows: tuple[int, ...], dro
     logits = walk.feed(graph.logits, wanted)
     assert logits is not None, "no class is wanted"
     return Plan(graph, calls, logits, walk.held(), flops)
+
+
+def forget_plans() -> None:
+    """Let the last plans go, so that the next one is made anew."""
+    _plan.cache_clear()
 
 
 def _checked(graph: UnitGraph, masks: Masks) -> dict[str, Channels]:

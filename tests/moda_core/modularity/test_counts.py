@@ -70,7 +70,7 @@ def test_a_greater_epsilon_counts_less():
 def test_counting_without_an_epsilon_is_refused_where_activations_never_reach_zero():
     architecture = ArchitectureSpec(name="torchvision/convnext_tiny", classes=2, channels=3, image_size=32)
     rule = InputSpec(image_size=32, channels=3, mean=(0.5,) * 3, std=(0.5,) * 3)
-    with pytest.raises(InvalidInput, match="epsilon.*never reach zero"):
+    with pytest.raises(InvalidInput, match=r"epsilon.*never reach zero"):
         count_activations(TrainedModel(architecture, ("a", "b"), rule, {}), images([0, 1]))
 
 
