@@ -58,14 +58,14 @@ def show(data: Any, *, as_json: bool, people: Callable[[], RenderableType]) -> N
 
 def note(text: str) -> None:
     """A remark beside the results."""
-    to_people(stderr=True).print(text, markup=False)
+    to_people(stderr=True).print(text, markup=False, soft_wrap=True)
 
 
 def fail(error: errors.ModaError) -> int:
     """Say what went wrong on standard error; the exit status to end with."""
     from rich.text import Text
 
-    to_people(stderr=True).print(Text.assemble(("Error: ", "bold red"), str(error)))
+    to_people(stderr=True).print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
     return exit_status(error)
 
 

@@ -80,8 +80,7 @@ def _module_map(figure: Figure, axes: Axes, bar: Axes, model: ModelFindings) -> 
     labels, layers = list(model.sizes), list(model.module_map)
     held = np.concatenate([np.array(model.module_map[layer], dtype=float) for layer in layers], axis=1)
     shared = np.where(held > 0, held.sum(axis=0, keepdims=True), np.nan)
-    colours = LinearSegmentedColormap.from_list("alone to shared", _ALONE_TO_SHARED)
-    colours.set_bad("white")
+    colours = LinearSegmentedColormap.from_list("alone to shared", _ALONE_TO_SHARED).with_extremes(bad="white")
     shown = axes.imshow(shared, aspect="auto", cmap=colours, vmin=1, vmax=len(labels), interpolation="nearest")
     widths = [len(model.module_map[layer][0]) for layer in layers]
     edges = np.cumsum(widths)

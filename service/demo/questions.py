@@ -10,33 +10,37 @@ from service.demo.digits import Digits
 from service.demo.findings import Adaptation, Composed, Replaced, Sample, Tally
 from service.schemas import PredictionList
 
-__all__ = ["accuracy", "compositions", "replaced", "samples", "subsets"]
+__all__ = ["accuracy", "compositions", "replaced", "samples", "subsets_of"]
 
 _SHOWN_PAIRS = (("3", "8"), ("1", "7"))
 
 
-def subsets(labels: Sequence[str], sizes: Sequence[int] = (2, 3)) -> list[tuple[str, ...]]:
+def subsets_of(labels: Sequence[str], sizes: Sequence[int]) -> list[tuple[str, ...]]:
     """All subsets of these sizes, the smaller first."""
     return [classes for size in sizes for classes in combinations(labels, size)]
 
 
 def accuracy(answer: PredictionList, digits: Digits) -> Tally:
     """How many of all test images were answered rightly."""
-    return _tally(answer, [digits.truth[index] for index in range(len(digits.truth))])
+    return _tally(answer, digits.truth)
 
 
 def compositions(
-    client: Client, model: str, whole: PredictionList, digits: Digits, progress: Callable[[int, int], None]
+    client: Client,
+    model: str,
+    subsets: Sequence[tuple[str, ...]],
+    whole: PredictionList,
+    digits: Digits,
+    progress: Callable[[int, int], None],
 ) -> list[Composed]:
-    """Compose `model` for every pair and triple, and ask each about the test images of its classes.
+    """Compose `model` for each of some subsets of its classes, and ask it about their test images.
 
     `whole` is what the whole model answers to all test images; `progress` is told how many of how many are done.
     """
-    wanted = subsets(digits.labels)
-    done = []
-    for classes in wanted:
+    done: list[Composed] = []
+    for classes in subsets:
         done.append(_composed(client, model, classes, whole, digits))
-        progress(len(done), len(wanted))
+        progress(len(done), len(subsets))
     return done
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Section", "as_markdown", "for_terminal", "sections"]
 
-_SUBSETS = {2: "pairs", 3: "triples"}
-
 
 @dataclass(frozen=True)
 class Section:
@@ -101,8 +99,8 @@ def _model_row(name: str, model: ModelFindings) -> list[str]:
 
 def _compositions(one: SeedFindings) -> Section:
     rows = [
-        _composition_row(kind, words, model.of_size(size))
-        for size, words in _SUBSETS.items()
+        _composition_row(kind, f"{len(model.of_size(size))} {_of_size(size)}", model.of_size(size))
+        for size in sorted({len(each.classes) for each in one.modular.compositions})
         for kind, model in (("modular", one.modular), ("standard", one.standard))
     ]
     columns = ("From", "Subsets", ">Composed", ">Whole", ">Mean gap", ">Worst gap", ">Size", ">FLOPs", ">Compose")
@@ -115,19 +113,30 @@ def _compositions(one: SeedFindings) -> Section:
 
 
 def _composition_row(kind: str, words: str, composed: Sequence[Composed]) -> list[str]:
-    worst = max(composed, key=lambda one: (one.gap_points, one.gap_images))
     answered = sum(one.composed.images for one in composed)
     return [
         kind,
-        f"{len(composed)} {words}",
+        words,
         f"{_mean(composed, lambda one: one.composed.percent):.2f} % (n = {answered:,})",
         f"{_mean(composed, lambda one: one.whole.percent):.2f} %",
         f"{_mean(composed, lambda one: one.gap_points):+.2f} points",
-        f"{worst.gap_points:+.2f} ({worst.gap_images:+d} of {worst.composed.images}: {' '.join(worst.classes)})",
+        _worst_gap(composed),
         f"{100 * _mean(composed, lambda one: one.size):.1f} %",
         f"{100 * _mean(composed, lambda one: one.kept_flops / one.original_flops):.1f} %",
         f"{median(one.compose_ms for one in composed):.1f} ms",
     ]
+
+
+def _of_size(classes: int) -> str:
+    return {2: "pairs", 3: "triples"}.get(classes, f"of {classes} classes")
+
+
+def _worst_gap(composed: Sequence[Composed]) -> str:
+    """The largest loss, in points and images, and which classes suffer it."""
+    worst = max(composed, key=lambda one: one.gap_points)
+    if worst.gap_images <= 0:
+        return f"{worst.gap_points:+.2f} (no image lost)"
+    return f"{worst.gap_points:+.2f} ({worst.gap_images} of {worst.composed.images} images: {' '.join(worst.classes)})"
 
 
 def _modules(one: SeedFindings) -> Section:

@@ -14,7 +14,7 @@ from service.client import Client
 from service.commands.following import Watcher, watching
 from service.demo.digits import Digits
 from service.demo.findings import Adaptation, ModelFindings, Replaced, SeedFindings
-from service.demo.questions import accuracy, compositions, replaced, samples
+from service.demo.questions import accuracy, compositions, replaced, samples, subsets_of
 from service.schemas import Job, PredictionList
 
 __all__ = ["Recipe", "Stage", "one_seed"]
@@ -30,6 +30,7 @@ class Recipe:
     Attributes:
         epochs: of the modular and the standard model.
         weak_epochs: of the weak model, on a tenth of the training images.
+        subset_sizes: all subsets of so many classes are composed.
     """
 
     architecture: str = "cnn"
@@ -37,6 +38,7 @@ class Recipe:
     weak_architecture: str = "lenet5"
     weak_epochs: int = 60
     adaptation_epochs: int = 20
+    subset_sizes: tuple[int, ...] = (2, 3)
     seed: int = 0
 
 
@@ -149,6 +151,7 @@ def _explored(stage: Stage, kind: str, reference: str, recipe: Recipe) -> ModelF
         composed = compositions(
             stage.client,
             reference,
+            subsets_of(stage.digits.labels, recipe.subset_sizes),
             whole,
             stage.digits,
             lambda done, total: watch("progress", {"done": done, "total": total}),

@@ -21,15 +21,27 @@ from moda_core import errors
 from service import cli
 from service import errors as service_errors
 from service.commands.terminal import EXIT_STATUSES, exit_status
-
 from worker.embedded import free_port
 
 ROOT = Path(__file__).parents[2]
 CLI = [sys.executable, "-m", "service.cli"]
 DIGEST = "ab" * 32
-COMMANDS = (
-    "up demo train decompose evaluate compose predict replace download models modules jobs cancel dataset".split()
-)
+COMMANDS = [
+    "up",
+    "demo",
+    "train",
+    "decompose",
+    "evaluate",
+    "compose",
+    "predict",
+    "replace",
+    "download",
+    "models",
+    "modules",
+    "jobs",
+    "cancel",
+    "dataset",
+]
 
 JOB = {
     "id": "1f2e3d4c5b6a7988",
@@ -321,9 +333,11 @@ def test_no_service_is_5_and_says_how_to_start_one(capsys: pytest.CaptureFixture
 
 def test_a_reader_that_goes_away_ends_it_quietly(fake: Fake) -> None:
     fake.answers["GET /models"] = {"models": [MODEL] * 2000}
+    # Python's own unbuffered output takes a short write for a whole one.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     for options in ((), ("--json",)):
         with subprocess.Popen(
-            [*CLI, "models", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+            [*CLI, "models", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=buffered
         ) as command:
             assert command.stdout is not None
             command.stdout.read(10)

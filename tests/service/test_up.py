@@ -205,12 +205,7 @@ def test_the_whole_product_starts_keeps_itself_up_and_leaves_nothing_behind(tmp_
             assert f"http://127.0.0.1:{port}" in said, said
             parts = _children(up.pid)
             assert len(parts) == 3
-            again = subprocess.run(
-                python("service.cli", "up", "--home", str(home), "--port", "0"),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            again = subprocess.run([*command, "0"], cwd=ROOT, capture_output=True, text=True, check=False)
             assert again.returncode == 4, again.stderr
             worker = next(pid for pid, line in parts.items() if line.endswith("-m worker"))
             os.kill(worker, signal.SIGKILL)
