@@ -197,7 +197,7 @@ class _Reader:
             return self._opaque(node, sources, inputs)
         if _function(node) in _RESHAPES and self._flattens(node, inputs[0]):
             return Flatten(node, Value(self.trace.shapes[node], 1), sources[:1], inputs[:1])
-        if len(sources) > 1:
+        if len(sources) > 1 or _function(node) in _CONCATENATIONS:
             return self._joining(node, sources, inputs)
         return self._pointwise(node, sources, inputs) or self._opaque(node, sources, inputs)
 

@@ -172,6 +172,19 @@ def test_a_value_overwritten_under_a_second_name_is_read_as_it_is_then():
         assert torch.equal(sliced(graph, network, everything)(images), network(images))
 
 
+def test_a_concatenation_of_one_value_passes_its_live_channels_on():
+    """DenseNet's first layers do so."""
+
+    def body(self, x):
+        return self.head(torch.cat([F.relu(self.one(x))], 1).mean([2, 3]))
+
+    network = Network(body, one=nn.Conv2d(3, 4, 1), head=nn.Linear(4, 2)).eval()
+    graph = UnitGraph.trace(network, (3, 8, 8))
+    masks = {graph.layers[0].name: torch.tensor([True, False, False, True])}
+    assert plan(graph, masks, [0]).held["head.weight"][1].tolist() == [0, 3]
+    assert_agrees(graph, network, [True, False, False, True])
+
+
 def test_a_network_in_float64_is_traced():
     assert UnitGraph.trace(build(complete("lenet5", classes=2, channels=1)).double(), (1, 32, 32)).classes == 2
 
