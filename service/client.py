@@ -212,7 +212,11 @@ class Client:
 
     def ready(self) -> schemas.Readiness:
         """What works now; raises `Unavailable` when the service is not ready."""
-        return self._get("/readyz", schemas.Readiness)
+        with self._reached():
+            readiness = _parsed(schemas.Readiness, self._http.get("/readyz"))
+        if readiness.status != "ready":
+            raise Unavailable(f"the service is not ready: {readiness.registry}", "its log says more")
+        return readiness
 
     # How it talks
 

@@ -43,10 +43,7 @@ def parsed_events(lines: Iterable[str]) -> Iterator[StreamedEvent]:
 
 def _event(event_id: str, fields: dict[str, str]) -> StreamedEvent:
     data = json.loads(fields["data"])
-    name = fields.get("event", "message")
-    if isinstance(data, dict) and set(data) == {"event", "data"}:
-        name, data = data["event"], data["data"]
-    return StreamedEvent(event_id, name, data if isinstance(data, dict) else {"value": data})
+    return StreamedEvent(event_id, fields.get("event", "message"), data if isinstance(data, dict) else {"value": data})
 
 
 def streamed_events(

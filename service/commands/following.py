@@ -47,8 +47,14 @@ def follow(client: Client, job: schemas.Job, *, quiet: bool = False) -> schemas.
         TrainingFailure: if it failed.
         Cancelled: if it was cancelled.
     """
-    with watching(f"{job.kind} {job.id[:8]}", quiet=quiet) as watch:
-        return client.wait(job.id, lambda event: watch(event.event, event.data))
+    if job.waiting and not quiet:
+        note(f"Job {job.id} waits: {job.waiting}.")
+    try:
+        with watching(f"{job.kind} {job.id[:8]}", quiet=quiet) as watch:
+            return client.wait(job.id, lambda event: watch(event.event, event.data))
+    except KeyboardInterrupt:
+        note(f"The job goes on; moda jobs {job.id} --follow watches it again, moda cancel {job.id} ends it.")
+        raise
 
 
 def describe(data: dict[str, Any]) -> str:

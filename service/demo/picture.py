@@ -139,7 +139,7 @@ def _size_and_accuracy(axes: Axes, one: SeedFindings) -> None:
     axes.set_ylabel("accuracy on the test images of its classes, %")
     axes.set_title("All compositions: size and accuracy")
     axes.grid(color=_FAINT, linewidth=0.6)
-    axes.legend(loc="lower left")
+    axes.legend(loc="lower right")
 
 
 def _spread(values: Sequence[float]) -> _Pixels:

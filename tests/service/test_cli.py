@@ -248,6 +248,12 @@ def test_training_sends_the_whole_spec_and_shows_its_progress(fake: Fake, capsys
     assert "train 1f2e3d4c: 2/2 accuracy 87.5 %, loss 0.250" in capsys.readouterr().err
 
 
+def test_a_job_that_waits_says_why(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.answers["POST /decompose"] = {**JOB, "state": "queued", "waiting": "no worker is connected"}
+    assert moda("decompose", "digits-cnn") == 0
+    assert f"Job {JOB['id']} waits: no worker is connected." in capsys.readouterr().err
+
+
 def test_a_detached_job_is_not_waited_for(fake: Fake) -> None:
     assert moda("decompose", "digits-cnn", "--detach") == 0
     assert [path for _, path, _ in fake.asked] == ["/decompose"]

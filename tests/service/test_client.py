@@ -96,6 +96,12 @@ def test_an_answer_of_another_program_is_named_as_such() -> None:
         client(lambda _request: httpx.Response(200, html="<p>hello</p>")).models()
 
 
+def test_readiness_says_what_is_missing() -> None:
+    answer = {"status": "not ready", "registry": "the folder is gone", "redis": "ok", "device": "cpu"}
+    with pytest.raises(errors.Unavailable, match="the folder is gone"):
+        client(lambda _request: httpx.Response(503, json=answer)).ready()
+
+
 def test_requests_hold_only_what_was_given() -> None:
     sent = []
 

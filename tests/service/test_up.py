@@ -23,6 +23,9 @@ WAITS = "import time; print('here', flush=True); time.sleep(60)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAITS}"
 
 
+ON_LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at /proc")
+
+
 def until(true: Callable[[], object], timeout_s: float = 20.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not true():
@@ -67,6 +70,7 @@ def test_a_child_that_ignores_sigterm_is_killed(child: Callable[..., Child]) -> 
     assert one.exited() == -signal.SIGKILL
 
 
+@ON_LINUX
 def test_what_a_child_started_ends_with_it(child: Callable[..., Child]) -> None:
     code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {STUBBORN!r}]).pid, flush=True); input()"
     one = child(code)
@@ -77,7 +81,7 @@ def test_what_a_child_started_ends_with_it(child: Callable[..., Child]) -> None:
     until(lambda: not alive(grandchild))
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="parent death signals are Linux's")
+@ON_LINUX
 def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     code = f"""
@@ -195,6 +199,7 @@ def test_a_service_that_never_gets_ready_shows_the_end_of_its_log(tmp_path: Path
         wait_until_ready(f"http://127.0.0.1:{free_port()}", look=lambda: None, log=log, timeout_s=0.3)
 
 
+@ON_LINUX
 def test_the_whole_product_starts_keeps_itself_up_and_leaves_nothing_behind(tmp_path: Path) -> None:
     home, port = tmp_path / "home", free_port()
     command = [sys.executable, "-m", "service.cli", "up", "--home", str(home), "--port"]
@@ -222,9 +227,13 @@ def test_the_whole_product_starts_keeps_itself_up_and_leaves_nothing_behind(tmp_
 
 def _children(parent: int) -> dict[int, str]:
     """Command lines of a process's living children."""
-    pids = [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
-    return {
-        pid: Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-        for pid in pids
-        if alive(pid)
-    }
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            after_name = (process / "stat").read_text().rsplit(")", 1)[1].split()
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+        except OSError:
+            continue
+        if int(after_name[1]) == parent and after_name[0] != "Z":
+            found[int(process.name)] = command
+    return found
