@@ -44,6 +44,7 @@ DTYPES = {
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _METADATA = "__metadata__"
 _LARGEST_HEADER_BYTES = 64 * 2**20
+_MOST_AXES = 8
 _CHUNK_BYTES = 4 * 2**20
 _REMEDY = "use a safetensors file that MODA wrote"
 
@@ -83,16 +84,16 @@ def save_tensors(tensors: Tensors, meta: Mapping[str, Any]) -> bytes:
     """A safetensors file: the same bytes for the same content, in whatever order it is given.
 
     Raises:
-        InvalidInput: for a tensor type that the format does not know.
+        InvalidInput: for a tensor type that the format does not know, or a name that cannot be printed.
     """
     # Widest elements first: then every tensor lies at a multiple of its element's size, for mapping.
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     infos, parts, begin = {}, [], 0
     for name in names:
         tensor = tensors[name].detach().cpu().contiguous()
-        if tensor.dtype not in _DTYPE_NAMES or name == _METADATA:
+        if tensor.dtype not in _DTYPE_NAMES or name == _METADATA or not name.isprintable():
             known = ", ".join(map(str, _DTYPE_NAMES))
-            raise InvalidInput(name, tensor.dtype, "cannot be stored", f"convert it to one of {known}")
+            raise InvalidInput(name, tensor.dtype, "cannot be stored", f"use a printable name, and one of {known}")
         part = tensor.reshape(-1).view(torch.uint8).numpy().data
         infos[name] = TensorInfo(tensor.dtype, tuple(tensor.shape), begin, begin + part.nbytes)
         parts.append(part)
@@ -146,6 +147,7 @@ def _parse_header(text: bytes, size_bytes: int) -> Header:
     if not isinstance(metadata, dict) or list(metadata) != ["moda"]:
         raise ValueError("its metadata is not the one key 'moda'")
     meta = parse_json(metadata["moda"])
+    canonical_json(meta).encode()  # half a surrogate pair is JSON, but no text: nobody could print or hash it
     content = meta.pop("content", None) if isinstance(meta, dict) else None
     if not isinstance(content, str):
         raise ValueError("its metadata does not state the digest of its content")  # noqa: TRY004
@@ -156,10 +158,14 @@ def _parse_header(text: bytes, size_bytes: int) -> Header:
 
 
 def _tensor_info(name: str, entry: Mapping[str, Any]) -> TensorInfo:
+    if not name.isprintable():
+        raise ValueError(f"tensor {name!r} has a name that cannot be printed")
     if set(entry) != {"dtype", "shape", "data_offsets"} or entry["dtype"] not in DTYPES:
         raise ValueError(f"tensor {name!r} is not described as the format asks")
     begin, end = entry["data_offsets"]
     shape = entry["shape"]
+    if len(shape) > _MOST_AXES:  # before the product: of many long numbers it takes minutes
+        raise ValueError(f"tensor {name!r} has {len(shape)} axes, more than {_MOST_AXES}")
     numbers = [begin, end, *shape]
     if not all(type(number) is int and 0 <= number < 2**48 for number in numbers):
         raise ValueError(f"tensor {name!r} has an impossible shape or place")

@@ -1,4 +1,5 @@
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,11 @@ def test_equal_content_has_equal_bytes_in_any_order_and_layout() -> None:
 
 
 @settings(max_examples=30)
-@given(name=st.text(max_size=20).filter(lambda name: name != "__metadata__"), value=st.text(max_size=20))
-def test_any_name_and_text_survive(tmp_path_factory: pytest.TempPathFactory, name: str, value: str) -> None:
+@given(
+    name=st.text(max_size=20).filter(lambda name: name.isprintable() and name != "__metadata__"),
+    value=st.text(max_size=20),
+)
+def test_any_printable_name_and_any_text_survive(tmp_path_factory: pytest.TempPathFactory, name: str, value: str) -> None:
     path = tmp_path_factory.mktemp("any") / "file"
     path.write_bytes(save_tensors({name: torch.ones(1)}, {"value": value}))
     assert set(load_tensors(path)) == {name}
@@ -85,6 +89,33 @@ def test_an_altered_description_is_corrupt(tmp_path: Path) -> None:
     path.write_bytes(data.replace(b"cat", b"dog"))
     with pytest.raises(Corrupt):
         check_content(path, read_header(path))
+
+
+@pytest.mark.parametrize("name", ["\ud800x", "a\nb", "\x1b[31m"])
+def test_names_that_cannot_be_printed_are_refused_in_words_that_can(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidInput):
+        save_tensors({name: torch.zeros(4, dtype=torch.uint8)}, {})
+    (tmp_path / "file").write_bytes(header_and({name: u8(0, 4, 4)}, b"abcd"))
+    with pytest.raises(UnreadableFile, match="cannot be printed") as caught:
+        read_header(tmp_path / "file")
+    assert str(caught.value).isprintable()
+    assert str(caught.value).encode()
+
+
+@pytest.mark.parametrize("meta", [{"content": "0", "\ud800": 1}, {"content": "0", "labels": ["\udfff"]}])
+def test_half_a_surrogate_pair_in_the_metadata_is_unreadable(tmp_path: Path, meta: dict) -> None:
+    (tmp_path / "file").write_bytes(header_and({}, b"", metadata={"moda": json.dumps(meta)}))
+    with pytest.raises(UnreadableFile, match="surrogates") as caught:
+        read_header(tmp_path / "file")
+    assert str(caught.value).encode()
+
+
+def test_a_shape_of_thousands_of_axes_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(header_and({"a": u8(0, 4, *[2**47] * 80_000)}, b"abcd"))
+    begin = time.process_time()
+    with pytest.raises(UnreadableFile, match="80000 axes"):
+        read_header(tmp_path / "file")
+    assert time.process_time() - begin < 2
 
 
 def header_and(tensors: dict, data: bytes, metadata: object = None) -> bytes:
