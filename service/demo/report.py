@@ -84,8 +84,8 @@ def _lead(findings: Findings) -> str:
 def _models(findings: Findings, one: SeedFindings) -> Section:
     rows = [_model_row(name, model) for name, model in (("modular", one.modular), ("standard", one.standard))]
     share = one.weak_images / findings.train_images
-    rows.append(["weak", f"LeNet5 on {one.weak_images} images ({100 * share:.0f} %)", _tally(one.weak), "-", "-", "-"])
-    columns = ("Model", "What", ">Test accuracy", ">Parameters", ">Mean module", ">Mean overlap")
+    rows.append(["weak", f"LeNet5 on {one.weak_images} images, {100 * share:.0f} %", _tally(one.weak), "-", "-", "-"])
+    columns = ("Model", "Network", ">Test accuracy", ">Parameters", ">Mean module", ">Mean overlap")
     note = f"Seed {one.seed}. Answers of POST /predict on every test image; sizes and overlaps as shares of the parameters."
     return Section("Models", columns, rows, note)
 
@@ -93,8 +93,7 @@ def _models(findings: Findings, one: SeedFindings) -> Section:
 def _model_row(name: str, model: ModelFindings) -> list[str]:
     overlap = f"{100 * model.mean_overlap:.1f} % (n = {len(model.overlaps)})"
     size = f"{100 * model.mean_size:.1f} % (n = {len(model.sizes)})"
-    what = f"{model.architecture}, {model.objective} objective"
-    return [name, what, _tally(model.accuracy), f"{model.parameters:,}", size, overlap]
+    return [name, model.architecture, _tally(model.accuracy), f"{model.parameters:,}", size, overlap]
 
 
 def _compositions(one: SeedFindings) -> Section:
@@ -103,23 +102,34 @@ def _compositions(one: SeedFindings) -> Section:
         for size in sorted({len(each.classes) for each in one.modular.compositions})
         for kind, model in (("modular", one.modular), ("standard", one.standard))
     ]
-    columns = ("From", "Subsets", ">Composed", ">Whole", ">Mean gap", ">Worst gap", ">Size", ">FLOPs", ">Compose")
+    columns = (
+        "From",
+        "Subsets",
+        ">Images",
+        ">Composed",
+        ">Whole",
+        ">Mean gap",
+        ">Worst gap",
+        ">Size",
+        ">FLOPs",
+        ">Compose",
+    )
     note = (
         "Composed: mean accuracy of the composed models on the test images of their classes. Whole: the whole model's, "
-        "restricted to these classes. A positive gap is accuracy lost by composing. Composed by POST /compose, "
+        "restricted to these classes. Gaps in points: a positive one is accuracy lost by composing. Composed by POST /compose, "
         "answered by POST /predict. Size and FLOPs: means, as shares of the whole model. Compose: median."
     )
     return Section("All compositions of two and three classes", columns, rows, note)
 
 
 def _composition_row(kind: str, words: str, composed: Sequence[Composed]) -> list[str]:
-    answered = sum(one.composed.images for one in composed)
     return [
         kind,
         words,
-        f"{_mean(composed, lambda one: one.composed.percent):.2f} % (n = {answered:,})",
+        f"{sum(one.composed.images for one in composed):,}",
+        f"{_mean(composed, lambda one: one.composed.percent):.2f} %",
         f"{_mean(composed, lambda one: one.whole.percent):.2f} %",
-        f"{_mean(composed, lambda one: one.gap_points):+.2f} points",
+        f"{_mean(composed, lambda one: one.gap_points):+.2f}",
         _worst_gap(composed),
         f"{100 * _mean(composed, lambda one: one.size):.1f} %",
         f"{100 * _mean(composed, lambda one: one.kept_flops / one.original_flops):.1f} %",
@@ -135,8 +145,8 @@ def _worst_gap(composed: Sequence[Composed]) -> str:
     """The largest loss, in points and images, and which classes suffer it."""
     worst = max(composed, key=lambda one: one.gap_points)
     if worst.gap_images <= 0:
-        return f"{worst.gap_points:+.2f} (no image lost)"
-    return f"{worst.gap_points:+.2f} ({worst.gap_images} of {worst.composed.images} images: {' '.join(worst.classes)})"
+        return f"{worst.gap_points:+.2f} (no image)"
+    return f"{worst.gap_points:+.2f} ({worst.gap_images} of {worst.composed.images}: {' '.join(worst.classes)})"
 
 
 def _modules(one: SeedFindings) -> Section:

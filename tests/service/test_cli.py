@@ -248,6 +248,16 @@ def test_training_sends_the_whole_spec_and_shows_its_progress(fake: Fake, capsys
     assert "train 1f2e3d4c: 2/2 accuracy 87.5 %, loss 0.250" in capsys.readouterr().err
 
 
+def test_a_terminal_gets_a_progress_bar(
+    fake: Fake, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert moda("train", "digits") == 0
+    shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", capsys.readouterr().err)
+    assert re.search(r"train 1f2e3d4c ━+ 2/2 .*accuracy 87.5 %, loss 0.250", shown)
+
+
 def test_a_job_that_waits_says_why(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
     fake.answers["POST /decompose"] = {**JOB, "state": "queued", "waiting": "no worker is connected"}
     assert moda("decompose", "digits-cnn") == 0
