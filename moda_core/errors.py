@@ -12,7 +12,7 @@
     ├── Unavailable             a part that is needed is not there now; worth trying again
     ├── StorageFailure          the store could not be written or read, or is out of space
     │   └── Corrupt             stored bytes differ from their digest or length
-    ├── Untraceable             a network whose structure cannot be read; it can only be masked
+    ├── Untraceable             a network whose structure cannot be read; it can be served whole
     ├── TrainingFailure         training ended without a usable model (a loss that is not finite)
     └── Cancelled               the caller asked for the work to stop
 
@@ -135,7 +135,7 @@ class Corrupt(StorageFailure):
 
 
 class Untraceable(_Explained):
-    """A network whose structure cannot be read; it can be masked but not sliced."""
+    """A network whose structure cannot be read: it can be trained plainly and served whole, not decomposed."""
 
 
 class TrainingFailure(_Explained):

@@ -13,8 +13,10 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from decimal import Decimal, InvalidOperation
-from typing import Any, Literal, TypeVar
+from decimal import Decimal
+from functools import lru_cache
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from moda_core.errors import InvalidInput
 
@@ -31,8 +33,10 @@ __all__ = [
     "sha256",
 ]
 
+LEAST_STD = 1e-6
 THRESHOLD_PLACES = 4
 _Spec = TypeVar("_Spec", bound="Spec")
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 
 
@@ -88,19 +92,15 @@ def parse_threshold(value: str | int | float | Decimal, *, field: str = "thresho
         InvalidInput: for anything that is not such a number.
     """
     remedy = "give a decimal from 0 to 1 with at most 4 places, such as 0.9"
-    if isinstance(value, bool):
+    if isinstance(value, bool) or not _DECIMAL.fullmatch(str(value)):
         raise InvalidInput(field, value, "not a number", remedy)
-    try:
-        threshold = Decimal(str(value))
-    except InvalidOperation:
-        raise InvalidInput(field, value, "not a number", remedy) from None
-    if not threshold.is_finite() or not 0 <= threshold <= 1:
+    threshold = Decimal(str(value))
+    if not 0 <= threshold <= 1:
         raise InvalidInput(field, value, "outside [0, 1]", remedy)
-    threshold = threshold.normalize() + 0
-    exponent = threshold.as_tuple().exponent
-    if isinstance(exponent, int) and exponent < -THRESHOLD_PLACES:
+    rounded = threshold.quantize(Decimal(1).scaleb(-THRESHOLD_PLACES))
+    if rounded != threshold:
         raise InvalidInput(field, value, f"more than {THRESHOLD_PLACES} decimal places", remedy)
-    return threshold
+    return rounded.normalize() + 0
 
 
 def _in_range(field: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
@@ -123,9 +123,46 @@ def _one_of(field: str, value: object, allowed: Sequence[str]) -> None:
         raise InvalidInput(field, value, "not a known choice", f"choose one of {', '.join(allowed)}")
 
 
+@lru_cache
+def _kinds(spec: type) -> Mapping[str, Any]:
+    """The declared type of every field."""
+    return get_type_hints(spec)
+
+
+def _of_kind(field: str, value: Any, kind: Any) -> Any:
+    """`value`, as a float where one is declared.
+
+    Raises:
+        InvalidInput: for a value of another type than the declared one. Choices are not checked here.
+    """
+    if isinstance(kind, UnionType):
+        if value is None:
+            return None
+        kind = next(option for option in get_args(kind) if option is not type(None))
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if get_origin(kind) is tuple and isinstance(value, list | tuple):
+        return tuple(_of_kind(field, item, get_args(kind)[0]) for item in value)
+    wanted = get_origin(kind) or kind
+    if isinstance(wanted, type) and (not isinstance(value, wanted) or (isinstance(value, bool) and wanted is int)):
+        raise InvalidInput(field, value, f"not a {_WORDS.get(wanted, wanted.__name__)}", "give a value of that type")
+    return value
+
+
+_WORDS = {str: "string", bool: "boolean", int: "whole number", float: "number", tuple: "list"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """Base of all specs: JSON round trip and digest."""
+    """Base of all specs: JSON round trip and digest.
+
+    Numbers are stored in the form of their field (1 becomes 1.0 where a float is meant), so that
+    equal specs have equal digests.
+    """
+
+    def __post_init__(self) -> None:
+        for name, kind in _kinds(type(self)).items():
+            object.__setattr__(self, name, _of_kind(name, getattr(self, name), kind))
 
     def to_json(self) -> dict[str, Any]:
         """The spec as plain JSON data."""
@@ -167,14 +204,15 @@ class InputSpec(Spec):
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _whole("image_size", self.image_size, 1, 1024)
         if self.channels not in (1, 3):
             raise InvalidInput("channels", self.channels, "not a number of colour channels", "give 1 (grey) or 3 (RGB)")
-        for name, values, open_low in (("mean", self.mean, False), ("std", self.std, True)):
+        for name, values, least in (("mean", self.mean, 0.0), ("std", self.std, LEAST_STD)):
             if len(values) != self.channels:
                 raise InvalidInput(name, values, "wrong length", f"give {self.channels} numbers, one per channel")
             for value in values:
-                _in_range(name, value, 0.0, open_low=open_low)
+                _in_range(name, value, least, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +230,7 @@ class ArchitectureSpec(Spec):
     width: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _whole("classes", self.classes, 1, 100_000)
         if self.channels not in (1, 3):
             raise InvalidInput("channels", self.channels, "not a number of colour channels", "give 1 (grey) or 3 (RGB)")
@@ -246,6 +285,7 @@ class TrainingSpec(Spec):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _in_range("width", self.width, 0.0, 16.0, open_low=True)
         if self.image_size is not None:
             _whole("image_size", self.image_size, 8, 1024)
@@ -279,6 +319,7 @@ class AdaptationSpec(Spec):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _whole("epochs", self.epochs, 0, 100_000)
         _whole("batch_size", self.batch_size, 1, 65_536)
         _in_range("learning_rate", self.learning_rate, 0.0, 1e3, open_low=True)

@@ -135,6 +135,8 @@ def subset(images: Images, fraction: float, seed: int) -> Images:
     """
     if not 0 < fraction <= 1:
         raise InvalidInput("fraction", fraction, "out of range", "give a number above 0 and at most 1")
+    if fraction == 1:
+        return images
     return _taken(images, _drawn(images, seed, lambda count: max(1, round(fraction * count))))
 
 

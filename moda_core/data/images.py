@@ -30,7 +30,7 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"})
 _ORIENTATION, _FIRST_TRANSPOSED = 0x0112, 5
 _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114
-_FITTED_AT_ONCE = 1024
+_PIXELS_AT_ONCE = 2**24  # as float32 in three channels: 200 MB
 
 # What Pillow's decoders raise on bytes that are not what they claim; Warning, where warnings are errors.
 _BROKEN = (
@@ -107,7 +107,9 @@ def fit(
         return pixels
     if not len(pixels):
         return pixels.new_empty(0, channels, size, size)
-    return torch.cat([_resized(recoloured(part, channels), size) for part in chunks(pixels, _FITTED_AT_ONCE)])
+    largest = max(pixels.shape[2] * pixels.shape[3], size * size)
+    parts = chunks(pixels, max(1, _PIXELS_AT_ONCE // largest))
+    return torch.cat([_resized(recoloured(part, channels), size) for part in parts])
 
 
 def normalise(

@@ -115,6 +115,14 @@ def _masks(graph: UnitGraph, counts: ActivationCounts, positions: Sequence[int],
     return unit_masks(counts, positions, threshold, {layer.name: layer.units for layer in graph.layers})
 
 
+def held_masks(model: ModularModel) -> Masks:
+    """The masks, over the root's units, of all units whose counts a model holds."""
+    masks = {layer.name: torch.zeros(layer.units, dtype=torch.bool) for layer in unit_graph(model.architecture).layers}
+    for layer, units in model.counts.units.items():
+        masks[layer][units] = True
+    return masks
+
+
 def cut_weights(model: ModularModel, held: Held) -> dict[str, Tensor]:
     """The parts of a root's weights that a plan holds, from the parts that a model of it holds."""
     return {name: _cut(model, name, held) for name in held}
@@ -149,4 +157,5 @@ def _counts(counts: ActivationCounts, positions: Sequence[int], masks: Masks) ->
 
 
 def _as_tensors(axes: tuple[np.ndarray | None, ...]) -> tuple[Tensor | None, ...]:
-    return tuple(None if indices is None else torch.from_numpy(indices) for indices in axes)
+    # Copies: the plan is kept, and what is done to one model must not reach the next.
+    return tuple(None if indices is None else torch.tensor(indices) for indices in axes)

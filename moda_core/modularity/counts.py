@@ -15,6 +15,7 @@ from moda_core.modularity.models import ActivationCounts, TrainedModel
 from moda_core.modularity.networks import full_network
 from moda_core.structure.activations import with_activity
 from moda_core.structure.unitgraph import UnitGraph, unit_graph
+from moda_core.training.surroundings import full_float32, never
 
 __all__ = ["check_epsilon", "count_activations"]
 
@@ -26,7 +27,7 @@ def count_activations(
     epsilon: float = 0.0,
     device: torch.device | str = "cpu",
     batch_size: int = 512,
-    cancelled: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = never,
 ) -> ActivationCounts:
     """Count over training images without augmentation, in eval mode and float32.
 
@@ -42,7 +43,7 @@ def count_activations(
     for pixels, labels in evaluation_batches(images, model.input, batch_size=batch_size, device=device):
         if cancelled():
             raise Cancelled("counting activations")
-        with torch.inference_mode():
+        with torch.inference_mode(), full_float32():
             _, active = network(pixels)
         for layer, units in active.items():
             _add_by_class(totals[layer], units, labels)

@@ -50,8 +50,11 @@ def decomposed(model: TrainedModel, counts: ActivationCounts, threshold: Decimal
     """The modular model of a trained one and its activation counts.
 
     Raises:
-        InvalidInput: if the counts are not of this model's classes and layers.
+        InvalidInput: if the counts are not of this model's classes and layers, or a class has no sample.
     """
+    if 0 in counts.samples:
+        label = model.labels[counts.samples.index(0)]
+        raise InvalidInput("counts", label, "a class without a sample has no module", f"count images of {label!r}")
     graph = unit_graph(model.architecture)
     expected = {layer.name: (len(model.labels), layer.units) for layer in graph.layers}
     found = {layer: tuple(count.shape) for layer, count in counts.counts.items()}

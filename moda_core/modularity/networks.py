@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from moda_core.architectures.catalogue import build
 from moda_core.data.images import fit, normalise
-from moda_core.modularity.composition import cut_weights
+from moda_core.modularity.composition import cut_weights, held_masks
 from moda_core.modularity.models import Model, ModularModel, PatchedModel
 from moda_core.specs import ArchitectureSpec, InputSpec
 from moda_core.structure.sliced import assemble
 from moda_core.structure.slicing import plan
 from moda_core.structure.unitgraph import unit_graph
+from moda_core.training.surroundings import full_float32
 
-__all__ = ["Network", "full_network", "network", "predict"]
+__all__ = ["Network", "full_network", "network", "predict", "splice"]
 
 
 class Network(nn.Module):
@@ -61,9 +62,8 @@ class _Patched(Network):
         self.adaptation.load_state_dict({"weight": model.weight, "bias": model.bias}, assign=True)
 
     def forward(self, *pixels: UInt8[Tensor, "batch _channels _size _size"]) -> Float[Tensor, "batch classes"]:
-        merged = self.weak(*pixels[: len(self.weak.inputs)])
-        merged[:, self.position] = self.strong(*pixels[len(self.weak.inputs) :])[:, 0]
-        adapted: Tensor = self.adaptation(merged)
+        weak, strong = self.weak(*pixels[: len(self.weak.inputs)]), self.strong(*pixels[len(self.weak.inputs) :])
+        adapted: Tensor = self.adaptation(splice(weak, strong[:, 0], self.position))
         return adapted
 
 
@@ -87,6 +87,15 @@ def full_network(
     return body.to(device).eval()
 
 
+def splice(
+    weak: Float[Tensor, "images classes"], strong: Float[Tensor, "images"], position: int
+) -> Float[Tensor, "images classes"]:
+    """o_m: the weak model's logits, with the module's in place of the class at `position` (section 3.3)."""
+    merged = weak.clone()
+    merged[:, position] = strong
+    return merged
+
+
 def predict(
     asked: Network, images: Sequence[UInt8[Tensor, "_channels _height _width"]]
 ) -> Float[Tensor, "images classes"]:
@@ -96,15 +105,12 @@ def predict(
     """
     device = next(iter(asked.parameters())).device
     fitted = {rule: torch.cat([fit(image[None], rule) for image in images]).to(device) for rule in set(asked.inputs)}
-    with torch.inference_mode():
+    with torch.inference_mode(), full_float32():
         logits: Tensor = asked(*(fitted[rule] for rule in asked.inputs))
     return logits.softmax(1).cpu()
 
 
 def _sliced(model: ModularModel) -> nn.Module:
     graph = unit_graph(model.architecture)
-    masks = {layer.name: torch.zeros(layer.units, dtype=torch.bool) for layer in graph.layers}
-    for layer, units in model.counts.units.items():
-        masks[layer][units] = True
-    planned = plan(graph, masks, model.rows)
+    planned = plan(graph, held_masks(model), model.rows)
     return assemble(planned, cut_weights(model, planned.held))

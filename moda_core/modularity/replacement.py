@@ -19,12 +19,12 @@ from torch import Tensor
 from moda_core.data.dataset import Images
 from moda_core.errors import Cancelled, InvalidInput, NotFound, TrainingFailure
 from moda_core.modularity.models import Model, ModularModel, PatchedModel
-from moda_core.modularity.networks import network
+from moda_core.modularity.networks import network, splice
 from moda_core.specs import AdaptationSpec
 from moda_core.training.evaluation import logits
 from moda_core.training.surroundings import never
 
-__all__ = ["AdaptationReport", "learn_adaptation", "replace", "splice"]
+__all__ = ["AdaptationReport", "learn_adaptation", "replace"]
 
 _NORMAL_STD = 0.01
 
@@ -72,15 +72,6 @@ def replace(
     merged = splice(answers[0], answers[1][:, 0], position)
     weight, bias = learn_adaptation(merged, images.labels.cpu(), spec, progress=progress, cancelled=cancelled)
     return PatchedModel(weak=weak, strong=strong, label=label, weight=weight, bias=bias)
-
-
-def splice(
-    weak: Float[Tensor, "images classes"], strong: Float[Tensor, "images"], position: int
-) -> Float[Tensor, "images classes"]:
-    """o_m: the weak model's logits, with the module's in place of the class at `position`."""
-    merged = weak.clone()
-    merged[:, position] = strong
-    return merged
 
 
 def learn_adaptation(

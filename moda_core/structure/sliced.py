@@ -73,8 +73,8 @@ class _Move(nn.Module):
     def __init__(self, feed: Feed) -> None:
         super().__init__()
         self.axis, self.width = feed.axis or 0, feed.width
-        self.register_buffer("take", None if feed.take is None else torch.from_numpy(feed.take), persistent=False)
-        self.register_buffer("put", None if feed.put is None else torch.from_numpy(feed.put), persistent=False)
+        self.register_buffer("take", None if feed.take is None else torch.tensor(feed.take), persistent=False)
+        self.register_buffer("put", None if feed.put is None else torch.tensor(feed.put), persistent=False)
 
     def forward(self, value: Tensor) -> Tensor:
         if self.take is not None:

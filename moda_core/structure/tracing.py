@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ __all__ = ["ACTIVATIONS", "REACHES_ZERO", "TRACED_BATCH", "Trace", "in_mode", "i
 
 TRACED_BATCH = 13
 """Samples in a traced pass: a size that no other axis is likely to have, so that it tells the batch axis."""
+
+_ONE_TRACE = threading.Lock()  # two at a time would put back each other's replaced calls
 
 Function = Callable[..., Any]
 
@@ -116,11 +119,12 @@ def trace(module: nn.Module, image_shape: tuple[int, int, int], *, training: boo
     twin = module if _on_meta(module) else _meta_twin(module)
     with in_mode(twin, training):
         try:
-            graph = _Tracer().trace(twin)
+            with _ONE_TRACE:
+                graph = _Tracer().trace(twin)
         except Exception as error:
             raise Untraceable(
                 f"the forward pass of {type(module).__name__} cannot be traced: {error}",
-                "it can still be masked; avoid control flow that depends on tensors",
+                "train it with the standard objective and serve it whole, or avoid control flow that depends on tensors",
             ) from error
         _check_states(twin, graph)
         _normalise_activations(twin, graph)
@@ -158,9 +162,27 @@ def _meta_tensor(tensor: Tensor) -> Tensor:
 
 
 class _Tracer(fx.Tracer):
-    """Reads buffers by name, as parameters are, so that a trace holds no numbers, and sees ``x += y`` as it is."""
+    """Reads buffers by name, as parameters are, so that a trace holds no numbers, and sees ``x += y`` as it is.
+
+    While torch.fx traces, it replaces the call of *every* module in the process. Other threads, which may be
+    predicting, are led to the module itself.
+    """
 
     proxy_buffer_attributes = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def call_module(self, m: nn.Module, forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)

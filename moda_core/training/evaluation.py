@@ -13,7 +13,7 @@ from moda_core.data.dataset import Images
 from moda_core.data.images import fit
 from moda_core.errors import Cancelled
 from moda_core.specs import InputSpec
-from moda_core.training.surroundings import never
+from moda_core.training.surroundings import full_float32, never
 
 __all__ = ["Accuracy", "accuracy", "accuracy_per_class", "logits"]
 
@@ -58,7 +58,8 @@ def logits(
         if cancelled():
             raise Cancelled("the evaluation")
         fitted = {rule: fit(pixels, rule).to(device) for rule in set(inputs)}
-        answers.append(network(*(fitted[rule] for rule in inputs)).float().cpu())
+        with full_float32():
+            answers.append(network(*(fitted[rule] for rule in inputs)).float().cpu())
     return torch.cat(answers)
 
 

@@ -7,12 +7,23 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["borrowed_generators", "never"]
+__all__ = ["borrowed_generators", "full_float32", "never"]
 
 
 def never() -> bool:
     """The answer of work that nobody cancels."""
     return False
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Convolutions on CUDA in float32 proper, not TF32, which keeps 10 bits of every factor.
+
+    Whether a unit is active, and which of two logits is larger, must not hang on the rounding.
+    """
+    now = torch.backends.cudnn
+    with now.flags(enabled=now.enabled, benchmark=now.benchmark, deterministic=now.deterministic, allow_tf32=False):
+        yield
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from moda_core.errors import Cancelled
 from moda_core.modularity.composition import check_composable, compose
 from moda_core.storage.registry import Registry
 from moda_core.storage.workflows.control import Control
@@ -34,7 +33,7 @@ def evaluate(
         dataset: a reference.
         threshold: τ of the composition.
         device: ``cpu`` or a CUDA device.
-        control: may stop it before it begins.
+        control: may stop it between batches.
 
     Raises:
         Conflict, NotFound: as `compose`.
@@ -44,6 +43,4 @@ def evaluate(
     if labels is not None or threshold is not None:
         modular = check_composable(model)
         model = compose(modular, modular.labels if labels is None else labels, threshold)
-    if control.cancelled():
-        raise Cancelled("the evaluation")
-    return {"classes": list(model.labels), **tested(model, registry.dataset(dataset), device)}
+    return {"classes": list(model.labels), **tested(model, registry.dataset(dataset), device, control.cancelled)}

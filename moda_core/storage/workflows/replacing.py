@@ -10,17 +10,17 @@ import torch
 from moda_core.data.dataset import Images
 from moda_core.errors import InvalidInput
 from moda_core.modularity.composition import compose
-from moda_core.modularity.models import Model, PatchedModel
+from moda_core.modularity.models import Model
 from moda_core.modularity.networks import network
 from moda_core.modularity.replacement import replace as patch
-from moda_core.specs import AdaptationSpec
+from moda_core.specs import AdaptationSpec, canonical_json, sha256
 from moda_core.storage import artifacts
 from moda_core.storage.registry import Registry
 from moda_core.storage.workflows.control import Control
 from moda_core.storage.workflows.decomposing import training_images
 from moda_core.storage.workflows.execution import execution
 from moda_core.storage.workflows.testing import images_of_labels, metrics_of
-from moda_core.training.evaluation import accuracy, logits
+from moda_core.training.evaluation import Accuracy, accuracy, logits
 
 __all__ = ["replace"]
 
@@ -71,7 +71,8 @@ def replace(
         progress=lambda report: control.progress({"event": "epoch", **report.to_json()}),
         cancelled=control.cancelled,
     )
-    before, after = (_measured(model, test, label, device) for model in (weak_model, patched))
+    before, after = (_measured(model, test, label, device, control) for model in (weak_model, patched))
+    asked = {"adaptation": spec.to_json(), "class": label, "dataset": dataset, "strong": strong, "weak": weak}
     digest = registry.put_manifest(
         changed(
             manifest,
@@ -79,8 +80,8 @@ def replace(
             rows=None,
             threshold=None,
             blobs={"weights": registry.put_blob(artifacts.encode(patched))},
-            spec={"adaptation": spec.to_json(), "class": label, "dataset": dataset, "strong": strong, "weak": weak},
-            spec_digest=spec.digest(),
+            spec=asked,
+            spec_digest=sha256(canonical_json(asked)),
             execution=execution(device),
             metrics=after["metrics"],
             sizes={},
@@ -103,9 +104,9 @@ def _images(registry: Registry, weak: str, dataset: str | None) -> tuple[Images,
     return train if learned is None else learned, test
 
 
-def _measured(model: Model | PatchedModel, images: Images, label: str, device: str) -> dict[str, Any]:
+def _measured(model: Model, images: Images, label: str, device: str, control: Control) -> dict[str, Any]:
     asked = network(model, device)
-    answers = logits(asked, images, asked.inputs, device=device)
+    answers = logits(asked, images, asked.inputs, device=device, cancelled=control.cancelled)
     target = images.labels == model.labels.index(label)
     if not target.any():
         raise InvalidInput("dataset", label, "no test image of the class", f"give a data set with images of {label!r}")
@@ -114,5 +115,5 @@ def _measured(model: Model | PatchedModel, images: Images, label: str, device: s
     return {**found, "metrics": metrics_of(answers, images, model.labels)}
 
 
-def _change(before: Any, after: Any) -> dict[str, Any]:
+def _change(before: Accuracy, after: Accuracy) -> dict[str, Any]:
     return {"before": before.share, "after": after.share, "n": before.samples}

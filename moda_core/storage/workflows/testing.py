@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -41,11 +41,12 @@ def images_of_labels(images: Images, classes: Sequence[str], labels: Sequence[st
     return Images(images.pixels[kept], wanted[kept])
 
 
-def tested(model: Model, dataset: Dataset, device: str) -> dict[str, Any]:
+def tested(model: Model, dataset: Dataset, device: str, cancelled: Callable[[], bool]) -> dict[str, Any]:
     """Accuracy on the data set's test images of the model's classes, overall and per class, n beside each."""
     images = images_of_labels(dataset.test, dataset.classes, model.labels)
     asked = network(model, device)
-    return metrics_of(logits(asked, images, asked.inputs, device=device), images, model.labels)
+    answers = logits(asked, images, asked.inputs, device=device, cancelled=cancelled)
+    return metrics_of(answers, images, model.labels)
 
 
 def metrics_of(answers: Float[Tensor, "images classes"], images: Images, labels: Sequence[str]) -> dict[str, Any]:

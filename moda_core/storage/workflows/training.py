@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 from moda_core.architectures.catalogue import complete
 from moda_core.data.dataset import Dataset, subset
@@ -19,7 +20,6 @@ from moda_core.storage.workflows.testing import tested
 from moda_core.structure.unitgraph import UnitGraph, unit_graph
 from moda_core.training.initial import initial_network
 from moda_core.training.loop import train as run_training
-from moda_core.training.reports import EpochReport
 
 __all__ = ["train"]
 
@@ -61,7 +61,11 @@ def train(
     )
     weights = {name: state.detach().cpu() for name, state in network.state_dict().items()}
     trained = TrainedModel(model.architecture, model.labels, model.input, weights)
-    digest = _stored(registry, trained, spec, dataset, history, device)
+    metrics = {
+        **tested(trained, dataset, device, control.cancelled),
+        "history": [report.to_json() for report in history],
+    }
+    digest = _stored(registry, trained, spec, metrics, device)
     if threshold is None:
         return [digest]
     return [digest, *decompose(registry, digest, threshold, device=device, control=control)]
@@ -90,8 +94,7 @@ def _stored(
     registry: Registry,
     trained: TrainedModel,
     spec: TrainingSpec,
-    dataset: Dataset,
-    history: tuple[EpochReport, ...],
+    metrics: dict[str, Any],
     device: str,
 ) -> str:
     weights = registry.put_blob(artifacts.encode(trained))
@@ -106,6 +109,6 @@ def _stored(
             spec_digest=spec.digest(),
             execution=execution(device),
             dataset={"digest": spec.dataset, "fraction": spec.fraction, "seed": spec.seed},
-            metrics={**tested(trained, dataset, device), "history": [report.to_json() for report in history]},
+            metrics=metrics,
         )
     )

@@ -8,8 +8,8 @@ from moda_core.data.dataset import Images
 from moda_core.data.images import fit
 from moda_core.errors import Cancelled, InvalidInput, NotFound, TrainingFailure
 from moda_core.modularity.models import ActivationCounts, ModularModel, TrainedModel
-from moda_core.modularity.networks import network
-from moda_core.modularity.replacement import learn_adaptation, replace, splice
+from moda_core.modularity.networks import network, splice
+from moda_core.modularity.replacement import learn_adaptation, replace
 from moda_core.specs import AdaptationSpec, ArchitectureSpec, InputSpec
 from moda_core.training.initial import initial_network
 
