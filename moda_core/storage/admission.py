@@ -6,7 +6,7 @@ allocate more than its architecture needs, or compute with numbers that are none
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TypeVar
@@ -24,25 +24,33 @@ from moda_core.storage.tensorfiles import TensorInfo, Tensors
 from moda_core.structure.slicing import plan
 from moda_core.structure.unitgraph import unit_graph
 
-__all__ = ["below", "check_holds_enough", "check_info", "check_values", "fitting"]
+__all__ = ["COUNTS", "INDEX", "UNITS", "below", "check_holds_enough", "check_info", "check_values", "fitting"]
 
 T = TypeVar("T")
 Infos = Mapping[str, TensorInfo]
 Description = WeightsDescription | PatchedDescription | CountsDescription
 _Form = tuple[torch.dtype, tuple[int, ...]]
-_PARTS = ("counts/", "units/", "index/")
+COUNTS, UNITS, INDEX = "counts/", "units/", "index/"
+_PARTS = (COUNTS, UNITS, INDEX)
 
 
 class _UnfitError(Exception):
     """What does not fit, in words; it never leaves `fitting`."""
 
 
+_UNFIT = (_UnfitError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
 @contextmanager
 def fitting(file: str) -> Iterator[None]:
-    """Turn what does not fit into an `UnreadableFile` that names the file."""
+    """Turn what does not fit into an `UnreadableFile` that names the file.
+
+    That is also whatever a network says that is built or traced as a file asks: nothing in here is
+    anyone else's fault, since bytes that cannot be read are our own errors before they come this far.
+    """
     try:
         yield
-    except _UnfitError as error:
+    except (*_UNFIT, InvalidInput, Untraceable) as error:
         problem = f"it does not hold the model it describes: {error}"
         raise UnreadableFile("file", file, problem, "use a file that MODA wrote, unchanged") from error
 
@@ -75,17 +83,17 @@ def check_info(description: Description, infos: Infos) -> None:
 def _check_weights_info(description: WeightsDescription, infos: Infos) -> None:
     expected = _states(description.architecture)
     weights = {name: info for name, info in infos.items() if not name.startswith(_PARTS)}
-    counted = {name: info for name, info in infos.items() if name.startswith(("counts/", "units/"))}
+    counted = {name: info for name, info in infos.items() if name.startswith((COUNTS, UNITS))}
     unknown = sorted(set(weights) - set(expected)) or sorted(set(description.held) - set(weights))
     missing = [] if description.kind == "composed" else sorted(set(expected) - set(weights))
     if unknown or missing:
-        raise _UnfitError(f"{description.architecture.name} has other weights: {', '.join((unknown or missing)[:5])}")
-    index = {number: infos[f"index/{number}"] for number in range(len(infos)) if f"index/{number}" in infos}
+        raise _UnfitError(f"{description.architecture.name} has other weights: {_listed(unknown or missing)}")
+    index = {number: infos[f"{INDEX}{number}"] for number in range(len(infos)) if f"{INDEX}{number}" in infos}
     for name, info in weights.items():
         dtype, shape = expected[name]
         held = description.held.get(name, ())
         if len(held) > len(shape):
-            raise _UnfitError(f"{name} is cut along more axes than it has")
+            raise _UnfitError(f"{name!r} is cut along more axes than it has")
         for axis, number in enumerate(held):
             if number is not None:
                 shape = (*shape[:axis], _length(index, number), *shape[axis + 1 :])
@@ -101,16 +109,20 @@ def _check_weights_info(description: WeightsDescription, infos: Infos) -> None:
 
 def _check_counts_info(description: CountsDescription, infos: Infos, *, whole: bool) -> None:
     layers = _layers(description.architecture)
-    expected = {f"{part}/{name}" for name in layers for part in ("counts", "units")}
+    expected = {f"{part}{name}" for name in layers for part in (COUNTS, UNITS)}
     if set(infos) != expected:
-        different = ", ".join(sorted(set(infos) ^ expected)[:5])
-        raise _UnfitError(f"{description.architecture.name} has other layers: {different}")
+        raise _UnfitError(f"{description.architecture.name} has other layers: {_listed(set(infos) ^ expected)}")
     for name, units in layers.items():
-        held = _length(below("units/", infos), name)
+        held = _length(below(UNITS, infos), name)
         if not 1 <= held <= units or (whole and held != units):
             raise _UnfitError(f"layer {name} has {units} units, the file {held}")
-        counts = infos[f"counts/{name}"]
-        _same(f"counts/{name}", (counts.dtype, counts.shape), (torch.int32, (len(description.labels), held)))
+        counts = infos[f"{COUNTS}{name}"]
+        _same(f"{COUNTS}{name}", (counts.dtype, counts.shape), (torch.int32, (len(description.labels), held)))
+
+
+def _listed(names: Collection[str]) -> str:
+    """The first few, as they can be printed."""
+    return ", ".join(map(repr, sorted(names)[:5]))
 
 
 def _length(infos: Mapping[T, TensorInfo], name: T) -> int:
@@ -134,21 +146,20 @@ def _same(name: str, found: _Form, expected: _Form) -> None:
 
 @lru_cache(maxsize=64)
 def _states(architecture: ArchitectureSpec) -> dict[str, _Form]:
-    """Type and shape of every weight, from a network without memory."""
-    try:
-        network = catalogue.build(architecture, device="meta")
-    except InvalidInput as error:
-        raise _UnfitError(str(error)) from error
+    """Type and shape of every weight, from a network without memory that can run at its image size.
+
+    Raises:
+        InvalidInput: for a network that cannot be built, or not be run.
+    """
+    catalogue.complete(**architecture.to_json())
+    network = catalogue.build(architecture, device="meta")
     return {name: (state.dtype, tuple(state.shape)) for name, state in network.state_dict().items()}
 
 
 def _layers(architecture: ArchitectureSpec) -> dict[str, int]:
     """How many units each layer has."""
     _states(architecture)
-    try:
-        return {layer.name: layer.units for layer in unit_graph(architecture).layers}
-    except (Untraceable, RuntimeError) as error:
-        raise _UnfitError(f"its structure cannot be read: {error}") from error
+    return {layer.name: layer.units for layer in unit_graph(architecture).layers}
 
 
 # --- after they are loaded -----------------------------------------------------------------------
@@ -186,16 +197,16 @@ def _check_indices(description: WeightsDescription, tensors: Tensors) -> None:
             if number is not None:
                 bounds[number] = min(shape[axis], bounds.get(number, shape[axis]))
     for number, bound in bounds.items():
-        _check_ascending(f"index/{number}", tensors[f"index/{number}"], bound)
+        _check_ascending(f"{INDEX}{number}", tensors[f"{INDEX}{number}"], bound)
 
 
 def _check_counts(description: CountsDescription, tensors: Tensors) -> None:
     samples = torch.tensor(description.samples).unsqueeze(1)
     for name, units in _layers(description.architecture).items():
-        _check_ascending(f"units/{name}", tensors[f"units/{name}"], units)
-        counts = tensors[f"counts/{name}"]
+        _check_ascending(f"{UNITS}{name}", tensors[f"{UNITS}{name}"], units)
+        counts = tensors[f"{COUNTS}{name}"]
         if bool((counts < 0).any()) or bool((counts > samples).any()):
-            raise _UnfitError(f"counts/{name} has counts outside [0, samples]")
+            raise _UnfitError(f"{COUNTS}{name} has counts outside [0, samples]")
 
 
 def _check_ascending(name: str, indices: Shaped[Tensor, "held"], bound: int) -> None:

@@ -18,7 +18,16 @@ from torch import Tensor
 
 from moda_core.errors import UnreadableFile
 from moda_core.modularity.models import ActivationCounts, Model, ModularModel, PatchedModel, TrainedModel, kind_of
-from moda_core.storage.admission import below, check_holds_enough, check_info, check_values, fitting
+from moda_core.storage.admission import (
+    COUNTS,
+    INDEX,
+    UNITS,
+    below,
+    check_holds_enough,
+    check_info,
+    check_values,
+    fitting,
+)
 from moda_core.storage.descriptions import (
     CountsDescription,
     Description,
@@ -63,8 +72,9 @@ def decode(path: Path, *, counts: Path | None = None, verify: bool = True) -> Mo
     header, description = _read(path)
     if isinstance(description, CountsDescription):
         raise UnreadableFile("file", path.name, "activation counts without a model", "give the model's weights")
-    model = _model(description, _loaded(path, header, description, verify=verify))
+    tensors = _loaded(path, header, description, verify=verify)
     with fitting(path.name):
+        model = _model(description, tensors)
         _check_cuts(model)
     if counts is None:
         return model
@@ -137,8 +147,8 @@ def _counts_description(model: ModularModel) -> CountsDescription:
 
 
 def _counted(counts: ActivationCounts) -> Tensors:
-    tensors = {f"counts/{layer}": tensor for layer, tensor in counts.counts.items()}
-    return tensors | {f"units/{layer}": tensor for layer, tensor in counts.units.items()}
+    tensors = {f"{COUNTS}{layer}": tensor for layer, tensor in counts.counts.items()}
+    return tensors | {f"{UNITS}{layer}": tensor for layer, tensor in counts.units.items()}
 
 
 def _indexed(model: ModularModel) -> tuple[dict[str, tuple[int | None, ...]], Tensors]:
@@ -154,7 +164,7 @@ def _indexed(model: ModularModel) -> tuple[dict[str, tuple[int | None, ...]], Te
                 continue
             indices = indices.cpu().contiguous()  # noqa: PLW2901 - the same list, where its bytes can be read
             number = numbers.setdefault(indices.numpy().tobytes(), len(numbers))
-            index[f"index/{number}"] = indices
+            index[f"{INDEX}{number}"] = indices
             axes.append(number)
         while axes and axes[-1] is None:
             axes.pop()
@@ -214,11 +224,11 @@ def _model(description: Description, tensors: Tensors) -> Model:
             weight=tensors["adaptation/weight"],
             bias=tensors["adaptation/bias"],
         )
-    weights = {name: t for name, t in tensors.items() if not name.startswith(("counts/", "units/", "index/"))}
+    weights = {name: t for name, t in tensors.items() if not name.startswith((COUNTS, UNITS, INDEX))}
     if description.counts is None:
         return TrainedModel(description.architecture, description.labels, description.input, weights)
     held = {
-        name: tuple(None if number is None else tensors[f"index/{number}"] for number in numbers)
+        name: tuple(None if number is None else tensors[f"{INDEX}{number}"] for number in numbers)
         for name, numbers in description.held.items()
     }
     return ModularModel(
@@ -236,8 +246,8 @@ def _model(description: Description, tensors: Tensors) -> Model:
 
 def _activation_counts(description: CountsDescription, tensors: Tensors) -> ActivationCounts:
     return ActivationCounts(
-        counts=below("counts/", tensors),
-        units=below("units/", tensors),
+        counts=below(COUNTS, tensors),
+        units=below(UNITS, tensors),
         samples=description.samples,
         epsilon=description.epsilon,
     )

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from moda_core.errors import InvalidInput, UnreadableFile
 from moda_core.modularity.models import Kind
 from moda_core.specs import ArchitectureSpec, InputSpec, check_labels, parse_threshold
-from moda_core.storage.manifests import FORMAT, JSON, canonical_threshold
+from moda_core.storage.manifests import FORMAT, JSON, canonical_threshold, check_fields
 
 __all__ = ["CountsDescription", "Description", "PatchedDescription", "WeightsDescription", "parse_description"]
 
@@ -82,9 +82,10 @@ class WeightsDescription:
         if self.kind != "composed" and (len(self.labels) != classes or self.held):
             remedy = f"store it whole, with {classes} labels"
             raise InvalidInput("labels", self.labels, f"not the labels of a whole {self.kind} model", remedy)
-        if self.input.channels != self.architecture.channels:
-            remedy = f"give {self.architecture.channels}, as the network has"
-            raise InvalidInput("input", self.input, "other channels than the network's", remedy)
+        for name in ("channels", "image_size"):
+            asked, given = getattr(self.architecture, name), getattr(self.input, name)
+            if asked != given:
+                raise InvalidInput(f"input.{name}", given, "not what the network takes", f"give {asked}")
 
     def to_json(self) -> JSON:
         """The description as metadata."""
@@ -112,9 +113,9 @@ class PatchedDescription:
     def __post_init__(self) -> None:
         if self.label not in self.labels:
             raise InvalidInput("label", self.label, "not a class of the weak model", "name one of its classes")
-        if self.strong.counts is None or len(self.strong.labels) != 1:
-            remedy = "give a composed model of one class"
-            raise InvalidInput("strong", self.strong.labels, "not a module", remedy)
+        if self.strong.counts is None or self.strong.labels != (self.label,):
+            remedy = f"give a composed model of {self.label!r} alone"
+            raise InvalidInput("strong", self.strong.labels, "not the module of the class", remedy)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -147,7 +148,7 @@ def parse_description(meta: Mapping[str, Any], file: str) -> Description | Count
     """
     try:
         return _parse(meta, 0)
-    except (InvalidInput, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (InvalidInput, ArithmeticError, ValueError, TypeError, KeyError, AttributeError) as error:
         problem = f"its metadata is not a model's: {error}" if not isinstance(error, KeyError) else f"it lacks {error}"
         raise UnreadableFile("file", file, problem, "use a file that MODA wrote") from error
 
@@ -162,7 +163,7 @@ def _parse(meta: Mapping[str, Any], depth: int) -> Description | CountsDescripti
         return _weights(meta, kind)
     if kind != "patched" or depth > _DEEPEST:
         raise ValueError(f"it is a {kind!r}, not a model")
-    _only(meta, {"format", "kind", "label", "weak", "strong"})
+    check_fields("metadata", meta, {"format", "kind", "label", "weak", "strong"})
     weak, strong = (_parse(_object(meta[part]), depth + 1) for part in ("weak", "strong"))
     if isinstance(weak, CountsDescription) or not isinstance(strong, WeightsDescription):
         raise ValueError("its components are not a model and a module")  # noqa: TRY004 - unreadable like the rest
@@ -174,7 +175,7 @@ _COUNTED = {"rows", "samples", "epsilon", "threshold"}
 
 def _counts(meta: Mapping[str, Any], kind: Kind | Literal["counts"]) -> CountsDescription:
     if kind == "counts":
-        _only(meta, {"format", "kind", "architecture", "labels", *_COUNTED})
+        check_fields("metadata", meta, {"format", "kind", "architecture", "labels", *_COUNTED})
     return CountsDescription(
         architecture=ArchitectureSpec.from_json(_object(meta["architecture"])),
         labels=check_labels("labels", _all(_text, meta["labels"])),
@@ -188,7 +189,7 @@ def _counts(meta: Mapping[str, Any], kind: Kind | Literal["counts"]) -> CountsDe
 def _weights(meta: Mapping[str, Any], kind: Literal["trained", "modular", "composed"]) -> WeightsDescription:
     counted = kind != "trained"
     fields = {"format", "kind", "architecture", "labels", "input"} | (_COUNTED if counted else set())
-    _only(meta, fields | ({"held"} if kind == "composed" else set()))
+    check_fields("metadata", meta, fields | ({"held"} if kind == "composed" else set()))
     held = meta.get("held", {})
     return WeightsDescription(
         kind=kind,
@@ -198,12 +199,6 @@ def _weights(meta: Mapping[str, Any], kind: Literal["trained", "modular", "compo
         counts=_counts(meta, kind) if counted else None,
         held={name: _all(_optional_integer, numbers) for name, numbers in _object(held).items()},
     )
-
-
-def _only(meta: Mapping[str, Any], fields: set[str]) -> None:
-    different = sorted(set(meta) ^ fields)
-    if different:
-        raise ValueError(f"unknown or missing fields: {', '.join(different)}")
 
 
 def _all(read: Callable[[Any], T], values: object) -> tuple[T, ...]:

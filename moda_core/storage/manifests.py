@@ -5,16 +5,16 @@ A manifest has no name or version of its own; those are records that point at it
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import Any, get_args
 
 from moda_core.errors import InvalidInput, UnreadableFile
+from moda_core.files import parse_json
 from moda_core.modularity.models import Kind
 from moda_core.specs import ArchitectureSpec, InputSpec, canonical_json, check_labels, parse_threshold, sha256
+from moda_core.storage.references import check_digest
 
 __all__ = [
     "FORMAT",
@@ -24,12 +24,12 @@ __all__ = [
     "DatasetManifest",
     "Manifest",
     "canonical_threshold",
+    "check_fields",
     "parse_manifest",
 ]
 
 FORMAT = 1
 JSON = dict[str, Any]
-_HEX = re.compile(r"[0-9a-f]{64}")
 
 
 def canonical_threshold(threshold: Decimal) -> str:
@@ -45,9 +45,8 @@ class BlobRef:
     size_bytes: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.digest, str) or not _HEX.fullmatch(self.digest):
-            raise InvalidInput("digest", self.digest, "not a SHA-256", "give 64 hexadecimal digits")
-        if not isinstance(self.size_bytes, int) or self.size_bytes < 0:
+        check_digest("digest", self.digest)
+        if type(self.size_bytes) is not int or self.size_bytes < 0:
             raise InvalidInput("size_bytes", self.size_bytes, "not a length", "give a whole number from 0")
 
 
@@ -132,9 +131,8 @@ class Manifest(_Stored):
         Raises:
             InvalidInput: for a field that is missing, unknown or wrong.
         """
-        _check_fields(
-            data, {"format", "kind", "architecture", "labels", "rows", "input", "threshold", "blobs", *_PLAIN}
-        )
+        fields = {"format", "kind", "architecture", "labels", "rows", "input", "threshold", "blobs", *_PLAIN}
+        check_fields("manifest", data, fields)
         return cls(
             format=data["format"],
             kind=data["kind"],
@@ -189,7 +187,7 @@ class DatasetManifest(_Stored):
         Raises:
             InvalidInput: for a field that is missing, unknown or wrong.
         """
-        _check_fields(data, {"format", "kind", "classes", "mirror", "images", "shape", "blob"})
+        check_fields("manifest", data, {"format", "kind", "classes", "mirror", "images", "shape", "blob"})
         channels, height, width = data["shape"]
         return cls(
             format=data["format"],
@@ -201,10 +199,11 @@ class DatasetManifest(_Stored):
         )
 
 
-def _check_fields(data: JSON, expected: set[str]) -> None:
+def check_fields(what: str, data: Mapping[str, Any], expected: set[str]) -> None:
+    """Raise `InvalidInput` unless `data`, called `what`, has these fields and no others."""
     different = sorted(set(data) ^ expected)
     if different:
-        raise InvalidInput("manifest", different, "unknown or missing fields", f"give {', '.join(sorted(expected))}")
+        raise InvalidInput(what, different, "unknown or missing fields", f"give {', '.join(sorted(expected))}")
 
 
 def parse_manifest(data: bytes) -> Manifest | DatasetManifest:
@@ -215,12 +214,12 @@ def parse_manifest(data: bytes) -> Manifest | DatasetManifest:
     """
     remedy = f"store it again in format {FORMAT}"
     try:
-        content = json.loads(data)
+        content = parse_json(data)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InvalidInput("format", content, "another format", remedy)
         reader = DatasetManifest if content.get("kind") == "dataset" else Manifest
         return reader.from_json(content)
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError, InvalidInput) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, InvalidInput) as error:
         raise UnreadableFile("manifest", data[:80], f"not a manifest ({error})", remedy) from error
 
 

@@ -9,11 +9,28 @@ from typing import Literal
 from moda_core.errors import InvalidInput
 from moda_core.specs import check_name
 
-__all__ = ["LATEST", "Reference", "check_alias", "check_stored_name", "parse_reference"]
+__all__ = ["LATEST", "Reference", "check_alias", "check_digest", "check_stored_name", "is_digest", "parse_reference"]
 
 LATEST = "latest"
-_DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_PREFIX = "sha256:"
 _REMEDY = "write name, name@3, name@alias or a digest of 64 hexadecimal digits"
+
+
+def is_digest(text: object) -> bool:
+    """Whether this is a SHA-256 as it is written everywhere here: 64 lower-case hexadecimal digits."""
+    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
+
+
+def check_digest(field: str, text: str) -> str:
+    """A digest, which is returned.
+
+    Raises:
+        InvalidInput: for anything else.
+    """
+    if not is_digest(text):
+        raise InvalidInput(field, text, "not a SHA-256", "give 64 lower-case hexadecimal digits")
+    return text
 
 
 @dataclass(frozen=True)
@@ -35,9 +52,8 @@ def parse_reference(text: str, *, field: Literal["model", "dataset"] = "model") 
     Raises:
         InvalidInput: for a string that is no reference.
     """
-    digest = _DIGEST.fullmatch(text)
-    if digest:
-        return Reference(digest=digest[1])
+    if is_digest(text.removeprefix(_PREFIX)):
+        return Reference(digest=text.removeprefix(_PREFIX))
     name, at, selector = text.partition("@")
     try:
         check_name(field, name)
@@ -56,7 +72,7 @@ def check_stored_name(field: str, name: str) -> str:
     Raises:
         InvalidInput: for any other string.
     """
-    if _DIGEST.fullmatch(name):
+    if is_digest(name.removeprefix(_PREFIX)):
         raise InvalidInput(field, name, "a name that reads as a digest", "use a shorter name")
     return check_name(field, name)
 

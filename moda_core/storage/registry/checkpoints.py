@@ -6,8 +6,9 @@ import re
 import tempfile
 from pathlib import Path
 
-from moda_core.errors import Corrupt, InvalidInput, NotFound, UnreadableFile
+from moda_core.errors import Corrupt, NotFound, UnreadableFile
 from moda_core.storage.manifests import FORMAT
+from moda_core.storage.references import check_digest
 from moda_core.storage.registry.objects import Objects
 from moda_core.storage.tensorfiles import check_content, load_tensors, read_header, save_tensors
 from moda_core.training.checkpoints import Checkpoint
@@ -16,7 +17,6 @@ __all__ = ["StoredCheckpoints"]
 
 _KEPT = 2
 _EPOCH = re.compile(r"([0-9]{6,})\.safetensors")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class StoredCheckpoints:
@@ -26,10 +26,8 @@ class StoredCheckpoints:
     """
 
     def __init__(self, objects: Objects, spec_digest: str) -> None:
-        if not _DIGEST.fullmatch(spec_digest):
-            raise InvalidInput("spec_digest", spec_digest, "not a SHA-256", "give the digest of a spec")
         self._objects = objects
-        self._folder = f"checkpoints/{spec_digest}"
+        self._folder = f"checkpoints/{check_digest('spec_digest', spec_digest)}"
 
     def load(self) -> Checkpoint | None:
         """The newest checkpoint that is whole; None without one."""

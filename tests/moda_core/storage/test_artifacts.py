@@ -3,12 +3,15 @@ import json
 import random
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 
 from moda_core.architectures import catalogue
@@ -237,10 +240,20 @@ ANOTHER_CNN = {"name": "cnn", "classes": 3, "channels": 1, "image_size": 16, "wi
         ("trained", {"labels": "abc"}, "not a list"),
         ("trained", {"labels": [1, 2, 3]}, "not a string"),
         ("trained", {"architecture": ANOTHER_CNN}, "should be"),
-        ("trained", {"architecture": ANOTHER_CNN | {"name": "lenet5", "image_size": 32}}, "other weights"),
+        ("trained", {"architecture": ANOTHER_CNN | {"name": "lenet5"}}, "other weights"),
         ("trained", {"architecture": ANOTHER_CNN | {"name": "os.system"}}, "os.system"),
         ("trained", {"architecture": ANOTHER_CNN | {"classes": "3"}}, "classes"),
+        ("trained", {"architecture": ANOTHER_CNN | {"name": 5}}, "name"),
+        ("trained", {"architecture": ANOTHER_CNN | {"name": {}}}, "name"),
+        ("trained", {"architecture": ANOTHER_CNN | {"channels": 1.0}}, "channels"),
+        ("trained", {"architecture": ANOTHER_CNN | {"width": "1"}}, "width"),
+        ("trained", {"architecture": ANOTHER_CNN | {"width": {}}}, "width"),
+        ("trained", {"architecture": ANOTHER_CNN | {"width": 10**400}}, "metadata"),
         ("trained", {"architecture": [1]}, "metadata"),
+        ("trained", {"input": {"image_size": 8, "channels": 1, "mean": [0.0], "std": [1.0]}}, "image_size"),
+        ("trained", {"input": {"image_size": 16, "channels": 1, "mean": ["0"], "std": [1.0]}}, "mean"),
+        ("trained", {"input": {"image_size": 16, "channels": 1, "mean": {}, "std": [1.0]}}, "mean"),
+        ("trained", {"a\nb": 1}, r"'a\\nb'"),
         ("trained", {"input": {"image_size": 16, "channels": 3, "mean": [0.0] * 3, "std": [1.0] * 3}}, "channels"),
         ("modular", {"threshold": "1.1"}, "threshold"),
         ("modular", {"samples": [10, 12]}, "samples"),
@@ -248,12 +261,14 @@ ANOTHER_CNN = {"name": "cnn", "classes": 3, "channels": 1, "image_size": 16, "wi
         ("modular", {"samples": [1, 1, 1]}, "outside"),
         ("modular", {"rows": [0, 2, 1]}, "rows"),
         ("modular", {"epsilon": -1}, "epsilon"),
+        ("modular", {"epsilon": 10**400}, "too large"),
         ("composed", {"rows": [1, 3]}, "rows"),
         ("composed", {"rows": [1]}, "rows"),
         ("composed", {"rows": [0, 1]}, "need more of"),
         ("composed", {"held": {}}, "should be"),
-        ("composed", {"held": {"nothing": [0]}}, "other weights"),
+        ("composed", {"held": {"noth\ning": [0]}}, r"other weights: 'noth\\ning'"),
         ("patched", {"label": "horse"}, "label"),
+        ("patched", {"label": "bird"}, "not the module of the class"),
         ("patched", {"weak": {"format": 1}}, "lacks"),
     ],
 )
@@ -263,6 +278,38 @@ def test_a_description_that_does_not_fit_is_unreadable_and_says_why(
     hostile = rewritten(tmp_path, request.getfixturevalue(kind), meta=meta)
     with pytest.raises(UnreadableFile, match=reason):
         decode(hostile)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size"), [("torchvision/squeezenet1_0", 8), ("torchvision/vit_b_16", 20), ("vgg16", 16)]
+)
+def test_a_network_that_cannot_take_images_of_its_size_is_refused(
+    tmp_path: Path, trained: TrainedModel, name: str, image_size: int
+) -> None:
+    architecture = {"name": name, "classes": 3, "channels": 1, "image_size": image_size, "width": 1.0}
+    rule = {"image_size": image_size, "channels": 1, "mean": [0.5], "std": [0.5]}
+    with pytest.raises(UnreadableFile, match="image_size"):
+        decode(rewritten(tmp_path, trained, meta={"architecture": architecture, "input": rule}))
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), junk=JUNK)
+def test_any_value_anywhere_in_the_metadata_is_read_or_unreadable(
+    tmp_path: Path, composed: ModularModel, data: st.DataObject, junk: object
+) -> None:
+    meta = dict(read_header(written(tmp_path / "m", composed)).meta)
+    place = data.draw(st.sampled_from(sorted(meta)))
+    if isinstance(meta[place], dict) and data.draw(st.booleans()):
+        junk = meta[place] | {data.draw(st.sampled_from(sorted(meta[place]))): junk}
+    with suppress(UnreadableFile):
+        decode(rewritten(tmp_path, composed, meta={place: junk}))
 
 
 def first(model: Model, prefix: str) -> tuple[str, torch.Tensor]:

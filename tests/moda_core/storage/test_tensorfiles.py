@@ -58,7 +58,9 @@ def test_equal_content_has_equal_bytes_in_any_order_and_layout() -> None:
     name=st.text(max_size=20).filter(lambda name: name.isprintable() and name != "__metadata__"),
     value=st.text(max_size=20),
 )
-def test_any_printable_name_and_any_text_survive(tmp_path_factory: pytest.TempPathFactory, name: str, value: str) -> None:
+def test_any_printable_name_and_any_text_survive(
+    tmp_path_factory: pytest.TempPathFactory, name: str, value: str
+) -> None:
     path = tmp_path_factory.mktemp("any") / "file"
     path.write_bytes(save_tensors({name: torch.ones(1)}, {"value": value}))
     assert set(load_tensors(path)) == {name}
