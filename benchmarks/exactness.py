@@ -48,7 +48,7 @@ ARCHITECTURES: dict[str, int] = {
     "torchvision/shufflenet_v2_x0_5": 64, "torchvision/shufflenet_v2_x1_0": 64, "torchvision/googlenet": 64,
     "torchvision/inception_v3": 96, "torchvision/squeezenet1_0": 64, "torchvision/squeezenet1_1": 64,
     "torchvision/convnext_tiny": 64, "torchvision/mnasnet0_5": 64, "torchvision/mnasnet1_0": 64,
-    "torchvision/vit_b_16": 64, "torchvision/swin_t": 64, "torchvision/swin_v2_t": 64, "torchvision/maxvit_t": 64,
+    "torchvision/vit_b_16": 64, "torchvision/swin_t": 64, "torchvision/swin_v2_t": 64,
 }  # fmt: skip
 """The networks of the proof, and the pixels per side at which they run."""
 
