@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-from typing import IO
 from urllib.request import urlopen
 
-from moda_core.errors import Corrupt, StorageFailure, Unavailable
+from moda_core.errors import Corrupt, Unavailable
+from moda_core.files import storing
 
 __all__ = ["Download", "fetch"]
 
@@ -34,47 +35,41 @@ def fetch(downloads: Iterable[Download], folder: Path) -> None:
     Raises:
         Unavailable: if an address cannot be reached.
         Corrupt: if what it sends has another digest.
-        StorageFailure: if the folder cannot be written.
+        StorageFailure: if the folder cannot be written, or its disk is full.
     """
-    try:
+    with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
     for download in downloads:
         if not (folder / download.name).exists():
-            _fetch_one(download, folder / download.name)
+            with storing(folder / download.name):
+                _fetch_one(download, folder / download.name)
 
 
 def _fetch_one(download: Download, target: Path) -> None:
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    except OSError as error:
-        raise _unwritable(target.parent, error) from error
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     partial = Path(name)
+    digest = hashlib.sha256()
     try:
         with os.fdopen(handle, "wb") as file:
-            found = _received(download, file)
-        if found != download.sha256:
-            raise Corrupt(f"{download.url} sent a file with digest {found}, not {download.sha256}", "try again later")
+            for block in _blocks(download):
+                digest.update(block)
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        if digest.hexdigest() != download.sha256:
+            problem = f"{download.url} sent a file with digest {digest.hexdigest()}, not {download.sha256}"
+            raise Corrupt(problem, "try again later")
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _received(download: Download, file: IO[bytes]) -> str:
-    """Write what the address sends to `file`; its SHA-256."""
-    digest = hashlib.sha256()
+def _blocks(download: Download) -> Iterator[bytes]:
+    """What the address sends. Only its own failures are turned into ours here, not those of whoever asks."""
     try:
         with urlopen(download.url, timeout=_TIMEOUT_S) as response:  # noqa: S310 - addresses are constants of ours
             while block := response.read(_BLOCK_BYTES):
-                digest.update(block)
-                file.write(block)
-    except OSError as error:
-        raise Unavailable(
-            f"{download.url} could not be fetched: {error}", "try again, or put the file there yourself"
-        ) from error
-    return digest.hexdigest()
-
-
-def _unwritable(folder: Path, error: OSError) -> StorageFailure:
-    return StorageFailure(f"{folder} cannot be written: {error}", "choose another folder")
+                yield block
+    except (OSError, HTTPException) as error:
+        problem = f"{download.url} could not be fetched: {error}"
+        raise Unavailable(problem, "try again, or put the file there yourself") from error

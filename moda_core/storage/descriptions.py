@@ -6,7 +6,7 @@ With the tensors it suffices to rebuild the model, without a registry.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, TypeVar
 
@@ -52,7 +52,7 @@ class CountsDescription:
         return {
             "format": FORMAT,
             "kind": "counts",
-            "architecture": _architecture(self.architecture),
+            "architecture": self.architecture.to_json(),
             "labels": list(self.labels),
             "rows": list(self.rows),
             "samples": list(self.samples),
@@ -92,9 +92,9 @@ class WeightsDescription:
         base = {
             "format": FORMAT,
             "kind": self.kind,
-            "architecture": _architecture(self.architecture),
+            "architecture": self.architecture.to_json(),
             "labels": list(self.labels),
-            "input": _input(self.input),
+            "input": self.input.to_json(),
         }
         if self.counts is None:
             return base
@@ -129,15 +129,6 @@ class PatchedDescription:
 
 
 Description = WeightsDescription | PatchedDescription
-
-
-def _architecture(spec: ArchitectureSpec) -> JSON:
-    """As JSON; 1 and 1.0 are one width, and must have one digest."""
-    return replace(spec, width=float(spec.width)).to_json()
-
-
-def _input(spec: InputSpec) -> JSON:
-    return replace(spec, mean=tuple(map(float, spec.mean)), std=tuple(map(float, spec.std))).to_json()
 
 
 def parse_description(meta: Mapping[str, Any], file: str) -> Description | CountsDescription:

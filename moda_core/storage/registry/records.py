@@ -29,8 +29,9 @@ def read_record(objects: Objects, key: str, fields: set[str]) -> JSON:
         Corrupt: for other bytes.
     """
     remedy = "restore it from a copy"
+    data = objects.get(key)
     try:
-        record = parse_json(objects.get(key))
+        record = parse_json(data)
     except ValueError as error:
         raise Corrupt(f"record {key} is not JSON", remedy) from error
     if not isinstance(record, dict) or set(record) != fields:

@@ -1,6 +1,10 @@
 import gzip
 import hashlib
+import os
+import resource
+import socket
 import struct
+import threading
 import zipfile
 from pathlib import Path
 
@@ -133,8 +137,47 @@ def test_an_address_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_a_storage_failure(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageFailure, match="choose another folder"):
+    with pytest.raises(StorageFailure, match="folder's permissions"):
         fetch([], tmp_path / "file" / "data")
+
+
+def test_a_disk_that_is_full_while_fetching_is_not_the_addresss_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    download = published(tmp_path / "site", "a.bin", b"data")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(StorageFailure, match="No space left"):
+            fetch([download], tmp_path / "data")
+    assert not list((tmp_path / "data").iterdir())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2, limits[1]))  # a write beyond two bytes fails, as on a full disk
+    try:
+        with pytest.raises(StorageFailure, match=r"a\.bin could not be stored"):
+            fetch([download], tmp_path / "data")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((tmp_path / "data").iterdir())
+
+
+def test_an_answer_that_is_not_http_is_unavailable(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1024)
+                connection.sendall(b"nonsense\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/a.bin"
+        with pytest.raises(Unavailable, match="could not be fetched"):
+            fetch([Download("a.bin", url, "0" * 64)], tmp_path / "data")
+        thread.join()
 
 
 def test_mnist_is_fetched_when_asked_and_then_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
