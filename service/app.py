@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
-import torch
 from fastapi import FastAPI
-from starlette.responses import FileResponse, RedirectResponse, Response
-from starlette.staticfiles import StaticFiles
 
 from moda_core.storage.registry import Registry
 from service import __version__, errors, schemas, security, telemetry
 from service.api import aliases, compositions, datasets, jobs, models, operations, predictions, submissions
 from service.api.dependencies import ServiceParts
 from service.inference.decoding import Decoder
+from service.inference.device import chosen_device
 from service.inference.engine import Engine
+from service.pages import add_pages
 from service.settings import Settings
+from service.warming import WarmUp
 from worker.jobs import Jobs
 from worker.reaper import Reaper
 
 __all__ = ["create_app"]
 
-_WEB = Path(__file__).parent / "web"
 _DESCRIPTION = """\
 Train an image classifier to be modular, cut it into one module per class, compose small models from the
 modules without training, predict with them, and repair other models with a module.
@@ -46,6 +44,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         description=_DESCRIPTION,
         lifespan=_lifespan(settings, metrics),
+        docs_url=None,
         redoc_url=None,
         responses=errors.PROBLEM_RESPONSES,
         telemetry={"tracing": False, "metrics": False, "logs": False},
@@ -54,12 +53,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # The last one added is the outermost.
     uploads = dict.fromkeys(("/models", "/datasets"), settings.max_upload_bytes)
     app.add_middleware(security.SameOrigin)
-    app.add_middleware(security.BodyLimit, limit_bytes=settings.max_body_bytes, limits=uploads)
+    app.add_middleware(security.BodyLimit, limit_bytes=settings.max_body_bytes, uploads=uploads)
+    app.add_middleware(security.KnownHosts, names=(settings.host, *settings.allowed_hosts))
     app.add_middleware(telemetry.RequestTelemetry, metrics=metrics, logger=telemetry.request_logger())
     app.add_middleware(security.SecurityHeaders)
     for rooms in (compositions, predictions, submissions, jobs, aliases, models, datasets, operations):
         app.include_router(rooms.router)
-    _add_page(app)
+    add_pages(app)
     _document(app)
     return app
 
@@ -70,37 +70,24 @@ def _lifespan(settings: Settings, metrics: telemetry.Metrics) -> Callable[[FastA
         registry = Registry(settings.registry_location)
         work = Jobs(settings.redis_url)
         reaper = Reaper(work)
-        engine = Engine(registry, device=_device(settings), cache_bytes=settings.cache_bytes, metrics=metrics)
+        engine = Engine(
+            registry, device=chosen_device(settings.device), cache_bytes=settings.cache_bytes, metrics=metrics
+        )
         decoder = Decoder(settings.max_pixels)
         app.state.parts = ServiceParts(settings, registry, work, engine, decoder, metrics)
+        warm_up = WarmUp(registry)
         reaper.start()
+        warm_up.start()
         try:
             yield
         finally:
+            warm_up.stop()
             reaper.stop()
             decoder.close()
             engine.close()
-            work.redis.close()
+            work.close()
 
     return lifespan
-
-
-def _device(settings: Settings) -> str:
-    if settings.device != "auto":
-        return settings.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _add_page(app: FastAPI) -> None:
-    """The web page at `/`; its documentation instead, while there is none."""
-    index = _WEB / "index.html"
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return FileResponse(index) if index.exists() else RedirectResponse("/docs")
-
-    if _WEB.is_dir():
-        app.mount("/web", StaticFiles(directory=_WEB), name="web")
 
 
 def _document(app: FastAPI) -> None:

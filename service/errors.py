@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -39,12 +40,12 @@ STATUS: dict[type[ModaError], tuple[int, str]] = {
     UnreadableFile: (400, "unreadable-file"),
     NotFound: (404, "not-found"),
     Conflict: (409, "conflict"),
-    Untraceable: (409, "untraceable"),
     Cancelled: (409, "cancelled"),
     PreconditionFailed: (412, "precondition-failed"),
     TooLarge: (413, "too-large"),
     UnsupportedType: (415, "unsupported-type"),
     InvalidInput: (422, "invalid-input"),
+    Untraceable: (422, "untraceable"),
     TrainingFailure: (500, "training-failure"),
     Corrupt: (500, "corrupt"),
     ModaError: (500, "internal"),
@@ -52,7 +53,8 @@ STATUS: dict[type[ModaError], tuple[int, str]] = {
     Unavailable: (503, "unavailable"),
 }
 
-_HTTP_CODES = {400: "malformed", 404: "no-such-route", 405: "method-not-allowed", 413: "too-large"}
+_HTTP_CODES = {404: "no-such-route", 405: "method-not-allowed", 413: "too-large"}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 _SHOWN_CHARACTERS = 120
 _RETRY_AFTER_S = "5"
 
@@ -156,9 +158,18 @@ def _on_validation_error(request: Request, error: Exception) -> Response:
 
 def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    # A body that cannot be parsed is a bad request like any other: 400 is kept for files and images.
-    status = 422 if error.status_code == HTTPStatus.BAD_REQUEST else error.status_code
-    code = _HTTP_CODES.get(error.status_code, HTTPStatus(status).phrase.lower().replace(" ", "-"))
+    # FastAPI reads bodies before the endpoint, and makes a 400 of whatever fails while they arrive.
+    cause = error.__cause__
+    if isinstance(cause, OSError):
+        return _on_moda_error(request, _storage_failure(cause))
+    if isinstance(cause, ModaError):
+        return _on_moda_error(request, cause)
+    if error.status_code == HTTPStatus.BAD_REQUEST:
+        # A body that cannot be parsed is a bad request like any other: 400 is kept for files and images.
+        remedy = "see /docs for what this request takes"
+        return problem_response(request, 422, "malformed", str(error.detail), field="body", remedy=remedy)
+    status = error.status_code
+    code = _HTTP_CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "-"))
     details = {
         404: f"there is nothing at {request.url.path}; see /docs for what there is",
         405: f"{request.method} is not possible at {request.url.path}; see /docs",
@@ -166,8 +177,22 @@ def _on_http_error(request: Request, error: Exception) -> Response:
     return problem_response(request, status, code, details.get(status, str(error.detail)), headers=error.headers)
 
 
+def _on_os_error(request: Request, error: Exception) -> Response:
+    """A store or a temporary folder that takes no more, wherever it showed; anything else is a bug."""
+    assert isinstance(error, OSError)
+    if error.errno not in _FULL:
+        raise error
+    return _on_moda_error(request, _storage_failure(error))
+
+
+def _storage_failure(error: OSError) -> StorageFailure:
+    problem = f"what was sent could not be stored: {error.strerror or error}"
+    return StorageFailure(problem, "make room in the service's temporary folder and registry, then send it again")
+
+
 def install(app: FastAPI) -> None:
     """Make `app` answer every foreseen error with a problem document; the rest is telemetry's."""
     app.add_exception_handler(ModaError, _on_moda_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(OSError, _on_os_error)

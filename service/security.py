@@ -1,30 +1,27 @@
-"""What guards the door: a limit on bodies, no writes from foreign web pages, careful headers."""
+"""What guards the door: a limit on bodies, no foreign web pages, careful headers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from moda_core.errors import TooLarge
 from service.errors import problem_response
 
-__all__ = ["BodyLimit", "SameOrigin", "SecurityHeaders"]
+__all__ = ["BodyLimit", "KnownHosts", "SameOrigin", "SecurityHeaders"]
 
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _PAGE = (
     "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
 )
-# Swagger's page loads its script from a public host and starts it inline.
-_DOCS = (
-    "default-src 'self'; img-src 'self' data: https://fastapi.tiangolo.com; "
-    "script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; "
-    "style-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; frame-ancestors 'none'"
-)
+# Swagger UI writes style attributes.
+_DOCS = f"{_PAGE}; style-src 'self' 'unsafe-inline'"
 
 
 class BodyLimit:
@@ -33,24 +30,26 @@ class BodyLimit:
     Starlette's own limit answers in plain text; this one answers with a problem document.
 
     Args:
-        limit_bytes: of every path that `limits` does not name.
-        limits: bytes by path, for `POST`.
+        limit_bytes: of every request that `uploads` does not name.
+        uploads: bytes by path, for a `POST` of `multipart/form-data`: files are spooled to disk, and
+            every other body is held in memory.
     """
 
-    def __init__(self, app: ASGIApp, *, limit_bytes: int, limits: Mapping[str, int]) -> None:
-        self.app, self.limit_bytes, self.limits = app, limit_bytes, limits
+    def __init__(self, app: ASGIApp, *, limit_bytes: int, uploads: Mapping[str, int]) -> None:
+        self.app, self.limit_bytes, self.uploads = app, limit_bytes, uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 413 at once, or let the request through with its bytes counted."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        limit = self.limits.get(scope["path"], self.limit_bytes)
-        detail = f"the body is larger than {limit} bytes"
-        declared = Headers(scope=scope).get("content-length", "")
+        headers = Headers(scope=scope)
+        limit = self._limit(scope, headers)
+        problem, remedy = f"the body is larger than {limit} bytes", f"send at most {limit} bytes"
+        declared = headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
             response = problem_response(
-                Request(scope), 413, "too-large", detail, field="body", value=f"{declared} bytes", remedy="send less"
+                Request(scope), 413, "too-large", problem, field="body", value=f"{declared} bytes", remedy=remedy
             )
             await response(scope, receive, send)
             return
@@ -61,10 +60,56 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > limit:
-                raise HTTPException(413, detail)
+                raise TooLarge("body", f"{received} bytes or more", problem, remedy)
             return message
 
         await self.app(scope, limited, send)
+
+    def _limit(self, scope: Scope, headers: Headers) -> int:
+        media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        upload = scope["method"] == "POST" and media_type == "multipart/form-data"
+        return self.uploads.get(scope["path"], self.limit_bytes) if upload else self.limit_bytes
+
+
+class KnownHosts:
+    """Answer only requests that name this service as their host.
+
+    A page of another site can let its own name point at this machine; its requests then have one
+    origin with what they ask for, and only the name in `Host` tells them apart. This matters for as
+    long as nobody is asked for a key.
+
+    Args:
+        names: host names without port, besides those of loopback; `*` is any. A request without
+            `Host` comes from no browser, and is answered.
+    """
+
+    def __init__(self, app: ASGIApp, *, names: Collection[str]) -> None:
+        self.app, self.names = app, {*_LOOPBACK, *(name.lower().strip("[]") for name in names)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 421 to a request for another host."""
+        host = Headers(scope=scope).get("host") if scope["type"] == "http" else None
+        if host is None or "*" in self.names or _name(host) in self.names:
+            await self.app(scope, receive, send)
+            return
+        response = problem_response(
+            Request(scope),
+            421,
+            "unknown-host",
+            "this service does not go by the name that the request's Host has",
+            field="Host",
+            value=host[:120],
+            remedy="name the host in MODA_ALLOWED_HOSTS (a list with commas; * allows every name)",
+        )
+        await response(scope, receive, send)
+
+
+def _name(host: str) -> str | None:
+    """The host's name without its port, in small letters; None for what is no host."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
 
 
 class SameOrigin:
@@ -79,13 +124,20 @@ class SameOrigin:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 403 to a write from elsewhere."""
-        if scope["type"] == "http" and scope["method"] not in _SAFE_METHODS and _foreign(Headers(scope=scope)):
-            response = problem_response(
-                Request(scope), 403, "foreign-origin", "this request comes from a page of another site"
-            )
-            await response(scope, receive, send)
+        headers = Headers(scope=scope) if scope["type"] == "http" else None
+        if headers is None or scope["method"] in _SAFE_METHODS or not _foreign(headers):
+            await self.app(scope, receive, send)
             return
-        await self.app(scope, receive, send)
+        response = problem_response(
+            Request(scope),
+            403,
+            "foreign-origin",
+            "this request comes from a page of another site",
+            field="Origin",
+            value=(headers.get("origin") or headers.get("sec-fetch-site", ""))[:120],
+            remedy="send it from the service's own page, or from a program that is no browser",
+        )
+        await response(scope, receive, send)
 
 
 def _foreign(headers: Headers) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 __all__ = ["Settings"]
 
@@ -19,6 +19,8 @@ class Settings(BaseSettings):
     Attributes:
         registry: a folder or an object store's URL; `registry` below `home` when not given.
         device: `auto` takes CUDA when it is there.
+        allowed_hosts: the names, besides loopback's and `host`, that requests may know the service by;
+            written with commas, `*` for any.
         import_dir: the only folder of the server that `POST /datasets` may name; None for none.
         max_body_bytes: of any request but an upload of a model or data set.
         max_upload_bytes: of those.
@@ -34,6 +36,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     import_dir: Path | None = None
     max_body_bytes: int = Field(default=64 * _MEBIBYTE, gt=0)
     max_upload_bytes: int = Field(default=8192 * _MEBIBYTE, gt=0)
@@ -45,6 +48,11 @@ class Settings(BaseSettings):
     def _expanded(cls, path: Path | None) -> Path | None:
         return path and path.expanduser()
 
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _listed(cls, hosts: Any) -> Any:
+        return [host.strip() for host in hosts.split(",") if host.strip()] if isinstance(hosts, str) else hosts
+
     @property
     def registry_location(self) -> str:
         """The folder or URL of the registry."""
@@ -52,6 +60,6 @@ class Settings(BaseSettings):
 
     @property
     def uploads(self) -> Path:
-        """Where uploads wait for their import: beside the registry, so that workers see the same path."""
-        local = "://" not in self.registry_location
-        return (Path(self.registry_location) if local else self.home).resolve() / "uploads"
+        """Where a file that is sent lies until it is stored: where its copy will be, when that is a local folder."""
+        location = self.registry_location.removeprefix("file://")
+        return (self.home if "://" in location else Path(location)).resolve() / ".received"

@@ -12,6 +12,7 @@ from moda_core.errors import NotFound
 from moda_core.storage import manifests
 from moda_core.storage.registry import Registry
 from service import downloads
+from service.answers import composition_answer
 from service.api.dependencies import Parts, ServiceParts
 from service.inference.servables import Servable, composition_servable, servable
 from service.schemas import ComposeRequest, Composition, CompositionList, CompositionSummary
@@ -72,25 +73,14 @@ async def composition(meant: _Stored, parts: Parts) -> Composition:
 def weights(meant: _Stored, request: Request, parts: Parts) -> Response:
     """The composed model as one file: it can be uploaded to another registry, and composed again there."""
     assert meant.recipe is not None
-    blob = downloads.composition_file(parts.registry, meant.recipe)
-    return downloads.file_response(request, parts.registry, blob, f"composition-{meant.recipe.id[:12]}")
+    file = downloads.composition_file(parts.registry, meant.recipe)
+    return downloads.file_response(request, parts.registry, file, f"composition-{meant.recipe.id[:12]}")
 
 
 async def _composition(parts: ServiceParts, meant: Servable, recipe: manifests.Composition) -> Composition:
     size = (await parts.engine.ready(meant)).size
     assert size is not None
-    return Composition(
-        id=recipe.id,
-        model=meant.model,
-        classes=list(meant.classes),
-        threshold=manifests.canonical_threshold(recipe.threshold),
-        kept_parameters=size.kept_parameters,
-        original_parameters=size.original_parameters,
-        kept_flops=size.kept_flops,
-        original_flops=size.original_flops,
-        overlap=size.overlap,
-        links=_links(recipe),
-    )
+    return composition_answer(meant, size, links=_links(recipe))
 
 
 def _summary(recipe: manifests.Composition) -> CompositionSummary:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -10,7 +12,7 @@ from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from moda_core.errors import Conflict, NotFound
 from moda_core.storage.manifests import Manifest, canonical_threshold
 from moda_core.storage.references import check_stored_name
-from moda_core.storage.registry import Registry, Resolved
+from moda_core.storage.registry import Registry, Resolved, Version
 from service import downloads
 from service.admission import admit
 from service.api.dependencies import Parts
@@ -27,14 +29,8 @@ _OneClass = Annotated[str | None, Query(alias="class", max_length=500, descripti
 @router.get("/models")
 def models(parts: Parts) -> ModelList:
     """Every name with its live versions, newest first."""
-    registry = parts.registry
-    found = [
-        Resolved(version.digest, registry.manifest(version.digest), version.name, version.number, version.created_at)
-        for latest in registry.models()
-        for version in reversed(registry.versions(str(latest.name)))
-        if not version.deleted
-    ]
-    return ModelList(models=[ModelSummary(**_summary(registry, one)) for one in found])
+    listed = [summary for name in parts.registry.model_names() for summary in _summaries(parts.registry, name)]
+    return ModelList(models=listed)
 
 
 @router.post("/models", status_code=201)
@@ -93,13 +89,35 @@ def weights(ref: str, request: Request, parts: Parts, label: _OneClass = None) -
     found = parts.registry.resolve(ref)
     name = f"{found.name}-{found.version}" if found.name else found.digest[:12]
     if label is None:
-        blob = downloads.model_file(parts.registry, found.digest, found.manifest)
+        file = downloads.model_file(parts.registry, found.digest, found.manifest)
     else:
-        blob = downloads.module_file(parts.registry, found.digest, found.manifest, label)
-    return downloads.file_response(request, parts.registry, blob, name if label is None else f"{name}-{label}")
+        file = downloads.module_file(parts.registry, found.digest, found.manifest, label)
+    return downloads.file_response(request, parts.registry, file, name if label is None else f"{name}-{label}")
 
 
-def _summary(registry: Registry, found: Resolved[Manifest]) -> dict[str, Any]:
+def _summaries(registry: Registry, name: str) -> list[ModelSummary]:
+    """The live versions of a name, newest first; everything that they share is read once."""
+    live = [version for version in reversed(registry.versions(name)) if not version.deleted]
+    aliases = _aliases(registry, live)
+    return [ModelSummary(**_summary(_resolved(registry, version), aliases[version.number])) for version in live]
+
+
+def _resolved(registry: Registry, version: Version) -> Resolved[Manifest]:
+    manifest = registry.manifest(version.digest)
+    return Resolved(version.digest, manifest, version.name, version.number, version.created_at)
+
+
+def _aliases(registry: Registry, live: Sequence[Version]) -> Mapping[int, list[str]]:
+    """What the versions of one name go by, by number: `latest` first, then what was set by hand."""
+    named: dict[int, list[str]] = defaultdict(list)
+    if live:
+        named[max(version.number for version in live)].append("latest")
+        for alias in registry.aliases(live[0].name):
+            named[alias.version].append(alias.alias)
+    return named
+
+
+def _summary(found: Resolved[Manifest], aliases: list[str]) -> dict[str, Any]:
     manifest = found.manifest
     reference = f"{found.name}@{found.version}" if found.name else found.digest
     accuracy = manifest.metrics.get("accuracy")
@@ -114,17 +132,9 @@ def _summary(registry: Registry, found: Resolved[Manifest]) -> dict[str, Any]:
         "threshold": None if manifest.threshold is None else canonical_threshold(manifest.threshold),
         "accuracy": accuracy if isinstance(accuracy, float | int) else None,
         "created_at": found.created_at,
-        "aliases": _aliases(registry, found),
+        "aliases": aliases,
         "links": _links(reference, manifest),
     }
-
-
-def _aliases(registry: Registry, found: Resolved[Manifest]) -> list[str]:
-    if found.name is None:
-        return []
-    set_by_hand = [alias.alias for alias in registry.aliases(found.name) if alias.version == found.version]
-    latest = max(version.number for version in registry.versions(found.name) if not version.deleted)
-    return (["latest"] if latest == found.version else []) + set_by_hand
 
 
 def _links(reference: str, manifest: Manifest) -> dict[str, str]:
@@ -136,9 +146,11 @@ def _links(reference: str, manifest: Manifest) -> dict[str, str]:
 def _model(registry: Registry, found: Resolved[Manifest]) -> Model:
     manifest = found.manifest
     stored = manifest.to_json()
+    versions = registry.versions(found.name) if found.name else []
+    aliases = _aliases(registry, [version for version in versions if not version.deleted])
     same = ("input", "spec", "spec_digest", "execution", "dataset", "metrics", "sizes", "overlaps", "lineage", "blobs")
     return Model(
-        **_summary(registry, found),
+        **_summary(found, aliases[found.version] if found.version else []),
         architecture_arguments=stored["architecture"],
         **{name: stored[name] for name in same},
     )

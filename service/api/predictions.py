@@ -10,14 +10,15 @@ from fastapi import APIRouter, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 
 from moda_core.errors import InvalidInput, UnsupportedType
+from service.answers import prediction_answer
 from service.api.dependencies import Parts
 from service.inference.decoding import EncodedImage, from_base64
-from service.inference.engine import Prediction as Probabilities
-from service.inference.servables import Servable, servable
-from service.schemas import Prediction, PredictionList, PredictRequest
+from service.inference.servables import servable
+from service.schemas import PredictionList, PredictRequest
 
 __all__ = ["router"]
 
@@ -75,23 +76,8 @@ async def predict(
     asked = await _asked(request, model)
     meant = await run_in_threadpool(servable, parts.registry, asked.model, asked.classes, asked.threshold)
     images = await parts.decoder.decode(asked.images)
-    return _answer(meant, await parts.engine.predict(meant, images))
-
-
-def _answer(meant: Servable, predicted: Probabilities) -> PredictionList:
-    order = [predicted.labels.index(label) for label in meant.classes]
-    rows: list[list[float]] = predicted.probabilities[:, order].tolist()
-    return PredictionList(
-        model=meant.model,
-        composition=meant.recipe.id if meant.recipe else None,
-        classes=list(meant.classes),
-        predictions=[_one(row, meant.classes) for row in rows],
-    )
-
-
-def _one(row: list[float], classes: Sequence[str]) -> Prediction:
-    best = max(range(len(row)), key=row.__getitem__)
-    return Prediction(label=classes[best], probability=row[best], probabilities=row)
+    predicted = await parts.engine.predict(meant, images)
+    return prediction_answer(meant, predicted.labels, predicted.probabilities)
 
 
 async def _asked(request: Request, model: str | None) -> _Asked:
@@ -101,7 +87,8 @@ async def _asked(request: Request, model: str | None) -> _Asked:
     if media_type == "multipart/form-data":
         return await _from_form(request)
     if media_type == "application/json":
-        return _from_json(await request.body())
+        # 60 MiB of it take half a second to read: not on the event loop.
+        return await run_in_threadpool(_from_json, await request.body())
     remedy = "send image/*, multipart/form-data or application/json"
     raise UnsupportedType("Content-Type", media_type, "not a type that can be predicted", remedy)
 
@@ -123,11 +110,22 @@ def _from_json(body: bytes) -> _Asked:
 
 
 async def _from_form(request: Request) -> _Asked:
-    async with request.form(max_files=_MAX_IMAGES, max_fields=_MAX_IMAGES) as form:
-        files = [part for part in form.getlist("image") if isinstance(part, UploadFile)]
-        if not files:
-            raise InvalidInput("image", None, "no image file", "send one part named image per image, with a file name")
-        images = [EncodedImage(f"image[{index}]", await part.read()) for index, part in enumerate(files)]
-        text = {key: value for key, value in form.items() if isinstance(value, str)}
-        classes = [value for value in form.getlist("classes") if isinstance(value, str)]
+    try:
+        form = await request.form(max_files=_MAX_IMAGES, max_fields=_MAX_IMAGES)
+    except HTTPException as error:
+        remedy = f"send multipart/form-data with at most {_MAX_IMAGES} images and as many other parts"
+        raise InvalidInput("body", None, str(error.detail).rstrip("."), remedy) from error
+    try:
+        return await _from_parts(form)
+    finally:
+        await form.close()
+
+
+async def _from_parts(form: FormData) -> _Asked:
+    files = [part for part in form.getlist("image") if isinstance(part, UploadFile)]
+    if not files:
+        raise InvalidInput("image", None, "no image file", "send one part named image per image, with a file name")
+    images = [EncodedImage(f"image[{index}]", await part.read()) for index, part in enumerate(files)]
+    text = {key: value for key, value in form.items() if isinstance(value, str)}
+    classes = [value for value in form.getlist("classes") if isinstance(value, str)]
     return _Asked(_named(text.get("model")), images, classes or None, text.get("threshold"))

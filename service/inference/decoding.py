@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,9 @@ from moda_core.data.images import decode
 from moda_core.errors import TooLarge, UnreadableImage
 
 __all__ = ["Decoder", "EncodedImage", "from_base64"]
+
+# Characters decoded at a time: one call keeps every other thread waiting, 10 ms for each MiB.
+_PIECE = 2**18
 
 _Pixels = UInt8[Tensor, "channels height width"]
 
@@ -34,10 +36,14 @@ def from_base64(field: str, text: str) -> EncodedImage:
     Raises:
         UnreadableImage: if it is none.
     """
+    pieces = range(0, len(text), _PIECE)
     try:
-        return EncodedImage(field, base64.b64decode(text, validate=True))
-    except (binascii.Error, ValueError) as error:
+        decoded = [base64.b64decode(text[start : start + _PIECE], validate=True) for start in pieces]
+        if any(4 * len(piece) != 3 * _PIECE for piece in decoded[:-1]):
+            raise ValueError("padding before the end")
+    except ValueError as error:
         raise UnreadableImage(field, text, "not base64", "send an image file in standard base64") from error
+    return EncodedImage(field, b"".join(decoded))
 
 
 class Decoder:

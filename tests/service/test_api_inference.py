@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import struct
 import zlib
@@ -13,6 +14,7 @@ from serving import LABELS, Running, modular_model, patched_model, png, problem,
 from moda_core.data.images import decode
 from moda_core.modularity.composition import compose
 from moda_core.modularity.networks import network, predict
+from service.api import predictions
 
 
 def composed(service: Running, *classes: str, model: str = "animals", **members: object) -> dict:
@@ -195,6 +197,32 @@ class TestPredict:
     )
     def test_other_bad_requests_say_what_is_wrong(self, service: Running, options: dict, status: int):
         assert problem(service.http.post("/predict", **options), status)["detail"]
+
+    def test_more_images_than_one_request_may_have_are_refused_with_what_it_may(self, service: Running):
+        files = [("image", (f"{index}.png", b"x")) for index in range(1025)]
+        document = problem(service.http.post("/predict", data={"model": "animals"}, files=files), 422)
+        assert document["field"] == "body"
+        assert "1024 images" in document["remedy"]
+        body = {"model": "animals", "instances": [{"b64": ""}] * 1025}
+        assert problem(service.http.post("/predict", json=body), 422)["field"] == "instances"
+
+    def test_json_is_read_beside_the_event_loop(self, service: Running, monkeypatch: pytest.MonkeyPatch):
+        read_on: list[str] = []
+        from_base64 = predictions.from_base64
+
+        def noted(field: str, text: str):
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                read_on.append("a thread")
+            else:
+                read_on.append("the event loop")
+            return from_base64(field, text)
+
+        monkeypatch.setattr(predictions, "from_base64", noted)
+        body = {"model": "animals", "instances": [{"b64": base64.b64encode(png()).decode()}]}
+        assert service.http.post("/predict", json=body).status_code == 200
+        assert read_on == ["a thread"]
 
 
 def test_concurrent_first_requests_compose_once(service: Running):

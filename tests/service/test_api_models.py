@@ -3,14 +3,18 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 
 import pytest
 from serving import LABELS, Running, modular_model, patched_model, problem, running, trained_model
 
+from moda_core.errors import StorageFailure
 from moda_core.modularity.composition import compose
 from moda_core.modularity.models import kind_of
 from moda_core.storage import artifacts
 from moda_core.storage.artifacts import encode
+from moda_core.storage.registry import Objects, Registry
+from worker.jobs import Jobs
 
 
 def test_models_are_listed_with_every_live_version(service: Running):
@@ -44,6 +48,89 @@ def test_what_was_uploaded_comes_back_byte_for_byte_with_its_digest(service: Run
     part = service.http.get(f"/models/{name}/weights", headers={"range": "bytes=0-9"})
     assert (part.status_code, part.content) == (206, sent[:10])
     assert service.http.get(f"/models/{name}").json()["kind"] == kind_of(model)
+
+
+class TestListing:
+    def test_aliases_stand_beside_their_versions(self, service: Running):
+        for seed in (20, 21):
+            service.upload(trained_model(seed), "tagged")
+        service.http.put("/models/tagged/aliases/prod", json={"version": 1})
+        service.http.put("/models/tagged/aliases/best", json={"version": 2})
+        listed = {one["reference"]: one for one in service.http.get("/models").json()["models"]}
+        assert listed["tagged@1"]["aliases"] == ["prod"]
+        assert listed["tagged@2"]["aliases"] == ["latest", "best"]
+        for reference in ("tagged@1", "tagged@2"):
+            assert service.http.get(f"/models/{reference}").json()["aliases"] == listed[reference]["aliases"]
+
+    def test_the_store_is_not_listed_once_more_for_every_version(self, tmp_path, redis, monkeypatch):
+        asked: list[str] = []
+        keys = Objects.keys
+
+        def counted(objects: Objects, folder: str) -> list[str]:
+            asked.append(folder)
+            return keys(objects, folder)
+
+        with running(tmp_path, redis.url) as service:
+            for count in (1, 6):
+                while count > len(service.registry.versions("plain")):
+                    service.registry.publish_version("plain", service.registry.resolve("plain").digest)
+                with monkeypatch.context() as spied:
+                    spied.setattr(Objects, "keys", counted)
+                    listed = service.http.get("/models").json()["models"]
+                assert len([one for one in listed if one["name"] == "plain"]) == count
+                assert asked.count("models/plain") == 2
+                asked.clear()
+
+    def test_a_name_without_a_live_version_is_left_out(self, service: Running):
+        service.upload(trained_model(22), "gone")
+        service.http.delete("/models/gone@1")
+        assert "gone" not in {one["name"] for one in service.http.get("/models").json()["models"]}
+
+    def test_a_version_that_is_deleted_while_it_is_read_is_still_answered(self, service: Running, monkeypatch):
+        service.upload(trained_model(23), "fleeting")
+        resolve = Registry.resolve
+
+        def resolved_and_deleted(registry: Registry, reference: str):
+            found = resolve(registry, reference)
+            registry.delete(reference)
+            return found
+
+        monkeypatch.setattr(Registry, "resolve", resolved_and_deleted)
+        response = service.http.get("/models/fleeting@1")
+        assert (response.status_code, response.json()["aliases"]) == (200, [])
+
+
+class TestDerivedFiles:
+    LINKS = ("/models/animals/weights", "/models/animals/weights?class=dog")
+
+    @pytest.mark.parametrize("link", LINKS)
+    def test_a_file_is_derived_once(self, service: Running, monkeypatch, link: str):
+        first = service.http.get(link)
+
+        def derived_again(*_: object) -> bytes:
+            raise AssertionError("derived again")
+
+        monkeypatch.setattr("service.downloads.artifacts.encode", derived_again)
+        assert service.http.get(link).content == first.content
+        assert service.http.get(link, headers={"range": "bytes=5-9"}).content == first.content[5:10]
+        assert service.http.get(link, headers={"if-none-match": first.headers["etag"]}).status_code == 304
+
+    @pytest.mark.parametrize("link", LINKS)
+    def test_a_store_without_room_does_not_keep_a_file_from_its_reader(self, tmp_path, redis, monkeypatch, link: str):
+        def full(*_: object) -> None:
+            raise StorageFailure("no space left on device", "make room")
+
+        with running(tmp_path, redis.url) as service:
+            with monkeypatch.context() as filled:
+                filled.setattr(Objects, "put", full)
+                filled.setattr(Objects, "create", full)
+                unkept = service.http.get(link)
+                known = service.http.get(link, headers={"if-none-match": unkept.headers["etag"]})
+            kept = service.http.get(link)
+        assert (unkept.status_code, unkept.content) == (200, kept.content)
+        for header in ("etag", "repr-digest", "content-disposition", "content-length", "content-type"):
+            assert unkept.headers[header] == kept.headers[header]
+        assert known.status_code == 304
 
 
 def test_the_same_file_uploaded_twice_is_one_model_in_two_versions(service: Running):
@@ -165,11 +252,51 @@ def test_metrics_count_requests_by_route_and_not_by_path(service: Running):
     assert "/metrics" not in text
 
 
-def test_the_page_or_the_documentation_stands_at_the_root(service: Running):
-    response = service.http.get("/", follow_redirects=True)
-    assert response.status_code == 200
-    assert response.headers["content-type"].startswith("text/html")
-    assert service.http.get("/docs").status_code == 200
+def test_the_page_and_the_description_of_the_interface_load_nothing_from_elsewhere(service: Running):
+    for path, title in (("/", "<title>MODA</title>"), ("/docs", "<title>MODA: API</title>")):
+        page = service.http.get(path)
+        assert page.headers["content-type"].startswith("text/html")
+        assert title in page.text
+        loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        assert len(loaded) >= 3
+        for link in loaded:
+            assert link.startswith("/"), link
+            assert service.http.get(link).status_code == 200, link
+        policy = page.headers["content-security-policy"]
+        assert "http" not in policy
+        assert "script-src" not in policy  # so default-src 'self' holds, without inline scripts
+
+
+def test_operations_say_what_runs(service: Running):
     assert json.loads(service.http.get("/openapi.json").text)["info"]["title"] == "MODA"
     assert service.http.get("/healthz").json() == {"status": "ok", "version": "0.1.0"}
     assert service.http.get("/readyz").json()["redis"] == "ok"
+
+
+def test_a_request_by_a_name_that_others_pointed_here_is_refused(service: Running, tmp_path, redis):
+    refused = problem(service.http.get("/models", headers={"host": "evil.example:8000"}), 421)
+    assert "MODA_ALLOWED_HOSTS" in refused["remedy"]
+    assert service.http.get("/models", headers={"host": "localhost:8000"}).status_code == 200
+    with running(tmp_path, redis.url, allowed_hosts="moda.example") as named:
+        assert named.http.get("/models", headers={"host": "moda.example"}).status_code == 200
+
+
+def test_json_may_not_be_as_large_as_an_upload(tmp_path, redis):
+    with running(tmp_path, redis.url, max_body_bytes=400_000, max_upload_bytes=500_000) as service:
+        document = problem(service.http.post("/datasets", json={"name": "x" * 450_000, "source": "digits"}), 413)
+        assert document["field"] == "body"
+        assert "400000" in document["remedy"]
+
+
+def test_a_service_that_ends_gives_every_connection_back(tmp_path, redis, monkeypatch):
+    closed: list[Jobs] = []
+    close = Jobs.close
+
+    def noted(jobs: Jobs) -> None:
+        closed.append(jobs)
+        close(jobs)
+
+    monkeypatch.setattr(Jobs, "close", noted)
+    with running(tmp_path, redis.url):
+        pass
+    assert len(closed) == 1

@@ -1,4 +1,5 @@
 import asyncio
+import base64
 
 import pytest
 from serving import png
@@ -37,3 +38,14 @@ def test_what_is_not_base64_names_its_field(text: str):
     with pytest.raises(UnreadableImage) as caught:
         from_base64("instances.0.b64", text)
     assert caught.value.field == "instances.0.b64"
+
+
+def test_base64_longer_than_a_piece_is_read_whole_and_strictly():
+    data = bytes(range(256)) * 3000
+    text = base64.b64encode(data).decode()
+    assert from_base64("image", text).data == data
+    padded = base64.b64encode(data[: 2**18 * 3 // 4 - 1]).decode()
+    assert len(padded) == 2**18
+    for wrong in (padded + text, text[:-1], text[: 2**18] + "\n" + text[2**18 :]):
+        with pytest.raises(UnreadableImage):
+            from_base64("image", wrong)

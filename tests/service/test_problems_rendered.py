@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from typing import Annotated
 
 import httpx
 import pytest
-from fastapi import Body, FastAPI, Query, Request
+import starlette.formparsers
+from fastapi import Body, FastAPI, File, Query, Request, UploadFile
 
 from moda_core import errors as core
 from service import errors, security, telemetry
@@ -34,7 +37,8 @@ def client(lines: Lines, serve) -> httpx.Client:
     app = FastAPI()
     errors.install(app)
     app.add_middleware(security.SameOrigin)
-    app.add_middleware(security.BodyLimit, limit_bytes=100, limits={"/large": 1000})
+    app.add_middleware(security.BodyLimit, limit_bytes=100, uploads=dict.fromkeys(("/large", "/file", "/form"), 1000))
+    app.add_middleware(security.KnownHosts, names=("moda.example",))
     app.add_middleware(telemetry.RequestTelemetry, metrics=telemetry.Metrics(), logger=lines)
     app.add_middleware(security.SecurityHeaders)
 
@@ -45,6 +49,22 @@ def client(lines: Lines, serve) -> httpx.Client:
 
     @app.post("/json")
     def from_json(body: Annotated[AliasRequest, Body()]) -> None: ...
+
+    @app.post("/file")
+    def from_form(file: Annotated[UploadFile, File()]) -> int:
+        return file.size or 0
+
+    @app.post("/form")
+    async def read_form(request: Request) -> int:
+        async with request.form(max_files=1) as form:
+            return len(form)
+
+    @app.post("/parsed")
+    def parsed(body: Annotated[dict, Body()]) -> None: ...
+
+    @app.get("/missing-file")
+    def missing_file() -> None:
+        raise FileNotFoundError(errno.ENOENT, "no such file")
 
     @app.get("/things/{name}")
     def thing(name: str, number: Annotated[int, Query(ge=1)] = 1) -> str:
@@ -62,6 +82,7 @@ ERRORS = {
     "surrogate": core.InvalidInput("classes", "\ud800", "not a label", "give another"),
     "image": core.UnreadableImage("image", b"\x00" * 5000, "not an image", "send a PNG"),
     "class": core.NotFound("class", "cow", "known are cat, dog"),
+    "untraceable": core.Untraceable("its forward pass depends on values", "serve it whole"),
     "conflict": core.Conflict("it was never decomposed", "decompose it first"),
     "redis": core.Unavailable("Redis does not answer", "try again"),
     "disk": core.StorageFailure("no space left", "make room"),
@@ -83,6 +104,7 @@ def problem(response: httpx.Response) -> dict:
 @pytest.mark.parametrize(
     ("kind", "status"),
     [
+        ("untraceable", 422),
         ("invalid", 422),
         ("surrogate", 422),
         ("image", 400),
@@ -147,17 +169,96 @@ def test_every_wrong_member_is_listed(client: httpx.Client):
 
 def test_a_body_above_the_limit_is_a_413_declared_or_not(client: httpx.Client):
     assert client.post("/small", content=b"x" * 100).json() == 100
-    assert problem(client.post("/small", content=b"x" * 101))["status"] == 413
-    pieces = (b"x" * 50 for _ in range(3))
-    assert problem(client.post("/small", content=pieces))["status"] == 413
-    assert client.post("/large", content=b"x" * 999).json() == 999
+    streamed = {"content": (b" " * 50 for _ in range(3))}
+    for path, body in (("/small", {"content": b"x" * 101}), ("/small", streamed)):
+        refused = problem(client.post(path, **body))
+        assert (refused["status"], refused["field"]) == (413, "body")
+        assert refused["remedy"] == "send at most 100 bytes"
+
+
+def test_a_streamed_body_that_the_framework_parses_is_a_413_too(client: httpx.Client):
+    pieces = (b" " * 50 for _ in range(3))
+    refused = problem(client.post("/parsed", content=pieces, headers={"content-type": "application/json"}))
+    assert (refused["status"], refused["code"], refused["remedy"]) == (413, "too-large", "send at most 100 bytes")
+
+
+def test_only_a_form_that_is_posted_may_be_as_large_as_an_upload(client: httpx.Client):
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    assert client.post("/large", content=b"x" * 999, headers=form).json() == 999
+    assert problem(client.post("/large", content=b"x" * 1001, headers=form))["status"] == 413
+    for headers in ({}, {"content-type": "application/json"}, {"content-type": "multipart/mixed"}):
+        assert problem(client.post("/large", content=b"x" * 999, headers=headers))["status"] == 413
+        assert problem(client.post("/large", content=iter([b"x" * 999]), headers=headers))["status"] == 413
+    assert problem(client.post("/small", content=b"x" * 999, headers=form))["status"] == 413
+    assert problem(client.put("/large", content=b"x" * 999, headers=form))["status"] == 413
+
+
+class Full:
+    """A temporary file on a disk that takes no more."""
+
+    def __init__(self, max_size: int) -> None:
+        self._max_size, self._rolled = max_size, False
+
+    def tell(self) -> int:
+        return 0
+
+    def write(self, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("path", ["/file", "/form"])
+def test_a_full_disk_is_a_503_and_no_fault_of_the_sender(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, path: str
+):
+    monkeypatch.setattr(starlette.formparsers, "SpooledTemporaryFile", Full)
+    response = client.post(path, files={"file": ("a", b"x")})
+    body = problem(response)
+    assert (response.status_code, body["code"]) == (503, "storage-failure")
+    assert "No space left" in body["detail"]
+    assert "make room" in body["remedy"]
+
+
+def test_any_other_error_of_the_system_is_a_bug(client: httpx.Client):
+    assert problem(client.get("/missing-file"))["code"] == "internal"
 
 
 def test_another_sites_page_cannot_write(client: httpx.Client):
-    foreign = {"origin": "https://elsewhere.example"}
-    assert problem(client.post("/small", headers=foreign))["code"] == "foreign-origin"
+    refused = problem(client.post("/small", headers={"origin": "https://elsewhere.example"}))
+    assert (refused["status"], refused["code"]) == (403, "foreign-origin")
+    assert (refused["field"], refused["value"]) == ("Origin", "https://elsewhere.example")
+    assert refused["remedy"]
     assert problem(client.post("/small", headers={"sec-fetch-site": "cross-site"}))["status"] == 403
     assert client.post("/small", headers={"origin": str(client.base_url).rstrip("/")}).status_code == 200
+
+
+class TestHosts:
+    @pytest.mark.parametrize(
+        "host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]", "[::1]:8000", "moda.example", "moda.example:80"]
+    )
+    def test_the_services_own_names_are_answered_with_any_port(self, client: httpx.Client, host: str):
+        same = {"host": host, "origin": f"http://{host}"}
+        assert client.post("/small", content=b"x", headers=same).json() == 1
+
+    @pytest.mark.parametrize(
+        "host",
+        ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example", "moda.example.", "[", "",
+         "user@127.0.0.1.evil.example", "127.0.0.1@evil.example", "evil.example#localhost"],
+    )  # fmt: skip
+    def test_a_name_that_was_pointed_here_by_others_is_refused_reading_and_writing(
+        self, client: httpx.Client, host: str
+    ):
+        same = {"host": host, "origin": f"http://{host}"}
+        for response in (client.get("/things/a", headers=same), client.post("/small", content=b"x", headers=same)):
+            refused = problem(response)
+            assert (refused["status"], refused["code"], refused["field"]) == (421, "unknown-host", "Host")
+            assert "MODA_ALLOWED_HOSTS" in refused["remedy"]
+
+    def test_a_star_lets_every_name_in(self, serve):
+        app = FastAPI()
+        app.add_middleware(security.KnownHosts, names=("*",))
+        assert serve(app).get("/openapi.json", headers={"host": "any.example"}).status_code == 200
 
 
 def test_the_request_id_is_the_callers_when_it_is_a_plain_token(client: httpx.Client):

@@ -17,6 +17,9 @@ def test_settings_come_from_the_environment_and_default_to_loopback(monkeypatch:
     assert settings.max_pixels == 100
     assert settings.registry_location == "/somewhere/else/registry"
     assert settings.import_dir is None
+    assert settings.allowed_hosts == ()
+    monkeypatch.setenv("MODA_ALLOWED_HOSTS", "moda.example, 10.0.0.5,")
+    assert Settings().allowed_hosts == ("moda.example", "10.0.0.5")
 
 
 def test_uploads_lie_beside_a_local_registry_and_at_home_for_another(tmp_path: Path):

@@ -6,12 +6,14 @@ compositions/<id>/file.json       digest and length of the derived file, once so
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from typing import Literal
 
 from moda_core.errors import Corrupt, InvalidInput, NotFound
 from moda_core.storage.manifests import BlobRef, Composition
+from moda_core.storage.references import is_digest
+from moda_core.storage.registry.derived import derived_file, put_derived_file
 from moda_core.storage.registry.objects import Objects
-from moda_core.storage.registry.records import create_record, put_once, read_record
+from moda_core.storage.registry.records import create_record, read_record
 
 __all__ = ["Compositions"]
 
@@ -24,7 +26,7 @@ class Compositions:
 
     def put(self, recipe: Composition) -> str:
         """Store a recipe under its id, which it returns."""
-        create_record(self._objects, f"compositions/{recipe.id}/recipe.json", recipe.to_json())
+        create_record(self._objects, _key(recipe.id, "recipe"), recipe.to_json())
         return recipe.id
 
     def get(self, composition_id: str) -> Composition:
@@ -34,7 +36,7 @@ class Compositions:
             NotFound: without it.
             Corrupt: when what is stored has another id.
         """
-        key, fields = f"compositions/{composition_id}/recipe.json", {"format", "model", "classes", "threshold"}
+        key, fields = _key(composition_id, "recipe"), {"format", "model", "classes", "threshold"}
         try:
             recipe = Composition.from_json(read_record(self._objects, key, fields))
         except NotFound as error:
@@ -47,16 +49,18 @@ class Compositions:
 
     def all(self) -> list[Composition]:
         """All recipes, by id."""
-        return [self.get(composition_id) for composition_id in self._objects.folders("compositions")]
+        return [self.get(composition_id) for composition_id in filter(is_digest, self._objects.folders("compositions"))]
 
     def put_file(self, composition_id: str, blob: BlobRef) -> BlobRef:
         """Name the derived file; returns the one that holds, which is the first named."""
-        return BlobRef(**put_once(self._objects, f"compositions/{composition_id}/file.json", asdict(blob)))
+        return put_derived_file(self._objects, _key(composition_id, "file"), blob)
 
     def file(self, composition_id: str) -> BlobRef | None:
         """The derived file, if there is one yet."""
-        try:
-            key = f"compositions/{composition_id}/file.json"
-            return BlobRef(**read_record(self._objects, key, {"digest", "size_bytes"}))
-        except NotFound:
-            return None
+        return derived_file(self._objects, _key(composition_id, "file"))
+
+
+def _key(composition_id: str, record: Literal["recipe", "file"]) -> str:
+    if not is_digest(composition_id):
+        raise NotFound("composition", composition_id, "an id has 64 hexadecimal digits")
+    return f"compositions/{composition_id}/{record}.json"

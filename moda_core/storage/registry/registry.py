@@ -18,6 +18,7 @@ from moda_core.storage.references import Reference, parse_reference
 from moda_core.storage.registry.blobs import Blobs
 from moda_core.storage.registry.checkpoints import StoredCheckpoints
 from moda_core.storage.registry.compositions import Compositions
+from moda_core.storage.registry.derived import derived_file, put_derived_file
 from moda_core.storage.registry.objects import Objects
 from moda_core.storage.registry.records import put_once, read_record
 from moda_core.storage.registry.versions import Alias, NamedVersions, Version
@@ -167,6 +168,10 @@ class Registry:
         """The latest live version of every name, by name."""
         return [self.resolve(name) for name in self._models.names()]
 
+    def model_names(self) -> list[str]:
+        """Every name of which a version was ever published, whether or not one is live."""
+        return self._models.all_names()
+
     def versions(self, name: str) -> list[Version]:
         """All versions of a model's name, ascending, deleted ones among them.
 
@@ -207,6 +212,14 @@ class Registry:
         )
         artifacts.check_described(model, manifest)
         return model
+
+    def put_model_file(self, digest: str, data: bytes) -> BlobRef:
+        """Keep the file that holds a whole model; where one is kept already, that one holds."""
+        return put_derived_file(self._objects, _file_key(digest), self.put_blob(data))
+
+    def model_file(self, digest: str) -> BlobRef | None:
+        """The one file of a model that is stored in parts, if it was derived before."""
+        return derived_file(self._objects, _file_key(digest))
 
     # --- aliases ---
 
@@ -345,6 +358,10 @@ class Registry:
 
 def _manifest_key(digest: str) -> str:
     return f"manifests/{digest}.json"
+
+
+def _file_key(digest: str) -> str:
+    return f"files/{digest}.json"
 
 
 def _publication_key(job_id: str) -> str:

@@ -11,6 +11,7 @@ the same one, and whoever loses looks again at everything before trying the next
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -96,17 +97,27 @@ class NamedVersions:
             if create_record(self._objects, f"{self._folder(name)}/versions/{number:06d}.json", record):
                 return number
 
+    def all_names(self) -> list[str]:
+        """Every name that ever had a version."""
+        return self._objects.folders(f"{self._kind}s")
+
     def names(self) -> list[str]:
         """Every name that has a live version."""
-        return [name for name in self._objects.folders(f"{self._kind}s") if self._shelf(name).live]
+        return [name for name in self.all_names() if self._shelf(name).live]
+
+    def latest(self) -> list[Version]:
+        """The highest live version of every name, by name; one that vanishes meanwhile is passed over."""
+        found = []
+        for name in self.all_names():
+            live = self._shelf(name).live
+            with suppress(NotFound):
+                found += [self._read(name, number) for number in live[-1:]]
+        return found
 
     def versions(self, name: str) -> list[Version]:
         """All versions of a name, ascending, deleted ones among them; none for an unknown name."""
         shelf = self._shelf(name)
-        return [
-            Version(name=name, number=number, deleted=number in shelf.tombstones, **self._version(name, number))
-            for number in shelf.versions
-        ]
+        return [self._read(name, number, deleted=number in shelf.tombstones) for number in shelf.versions]
 
     def find(self, reference: Reference) -> Version:
         """The live version that a reference names; by digest, the newest one that has it.
@@ -127,11 +138,11 @@ class NamedVersions:
             text = f"{name}@{reference.alias or number}"
             remedy = f"live versions are {', '.join(map(str, shelf.live))}"
             raise NotFound(self._kind, text, f"version {number} was deleted or never published; {remedy}")
-        return Version(name=name, number=number, deleted=False, **self._version(name, number))
+        return self._read(name, number)
 
     def holding(self, digest: str) -> list[Version]:
         """Every live version of any name that has this manifest."""
-        versions = [version for name in self.names() for version in self.versions(name)]
+        versions = [version for name in self.all_names() for version in self.versions(name)]
         return [version for version in versions if version.digest == digest and not version.deleted]
 
     def _holding(self, digest: str) -> Version:
@@ -186,25 +197,24 @@ class NamedVersions:
         Raises:
             NotFound: for an alias that was never set.
         """
-        history = self.alias_history(name, alias)
-        if not history:
-            known = ", ".join(sorted(self._shelf(name).aliases)) or "none"
+        held = self._shelf(name).aliases
+        if alias not in held:
+            known = ", ".join(sorted(held)) or "none"
             raise NotFound("alias", f"{name}@{alias}", f"aliases of {name} are: {known}")
-        return history[-1]
+        return self._alias(name, alias, held[alias][-1])
 
     def aliases(self, name: str) -> list[Alias]:
         """All aliases of a name, as they are now."""
-        return [self.alias(name, alias) for alias in sorted(self._shelf(name).aliases)]
+        held = sorted(self._shelf(name).aliases.items())
+        return [self._alias(name, alias, numbers[-1]) for alias, numbers in held]
 
     def alias_history(self, name: str, alias: str) -> list[Alias]:
         """Everything an alias has meant, oldest first."""
-        folder = f"{self._folder(name)}/aliases/{alias}"
-        numbers = self._shelf(name).aliases.get(alias, [])
-        fields = {"version", "digest", "created_at"}
-        return [
-            Alias(name=name, alias=alias, number=number, **self._record(f"{folder}/{number:06d}.json", fields))
-            for number in numbers
-        ]
+        return [self._alias(name, alias, number) for number in self._shelf(name).aliases.get(alias, [])]
+
+    def _alias(self, name: str, alias: str, number: int) -> Alias:
+        key = f"{self._folder(name)}/aliases/{alias}/{number:06d}.json"
+        return Alias(name=name, alias=alias, number=number, **self._record(key, {"version", "digest", "created_at"}))
 
     def _folder(self, name: str) -> str:
         return f"{self._kind}s/{name}"
@@ -229,6 +239,9 @@ class NamedVersions:
 
     def _known(self) -> str:
         return f"{self._kind}s are: {', '.join(self.names()) or 'none yet'}"
+
+    def _read(self, name: str, number: int, *, deleted: bool = False) -> Version:
+        return Version(name=name, number=number, deleted=deleted, **self._version(name, number))
 
     def _version(self, name: str, number: int) -> JSON:
         return self._record(f"{self._folder(name)}/versions/{number:06d}.json", {"digest", "job_id", "created_at"})

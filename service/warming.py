@@ -1,0 +1,65 @@
+"""What the first composition after a start would wait for, done beforehand and in the background."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+
+from moda_core.architectures import catalogue
+from moda_core.errors import ModaError
+from moda_core.specs import ArchitectureSpec
+from moda_core.storage.manifests import Manifest
+from moda_core.storage.registry import Registry, Resolved
+from moda_core.structure.unitgraph import unit_graph
+
+__all__ = ["WarmUp", "architectures"]
+
+_MOST = 8
+
+
+class WarmUp:
+    """Imports what torch loads lazily, and traces the networks of the newest models.
+
+    Nothing waits for it and nothing depends on it: what it has not done is done when it is asked for.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="warm-up", daemon=True)
+
+    def start(self) -> None:
+        """Begin, and return at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the network at hand."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until it is done."""
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        # A store that cannot be read, or a network that cannot be traced, is told to who asks for it.
+        with suppress(ModaError):
+            for architecture in architectures(self._registry.models()) or [_any_architecture()]:
+                if self._stopped.is_set():
+                    return
+                with suppress(ModaError):
+                    unit_graph(architecture)
+
+
+def architectures(models: Iterable[Resolved[Manifest]]) -> list[ArchitectureSpec]:
+    """The architectures of models that can be composed, each once, newest first, at most eight."""
+    modular = [model for model in models if model.manifest.threshold is not None]
+    modular.sort(key=lambda model: str(model.created_at), reverse=True)
+    return list(dict.fromkeys(model.manifest.architecture for model in modular))[:_MOST]
+
+
+def _any_architecture() -> ArchitectureSpec:
+    """A small one: tracing it imports what tracing any other needs, which is most of the wait."""
+    return catalogue.complete("cnn", classes=2, channels=1, image_size=None)
