@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from moda_core.data.dataset import Dataset, Images, split
-from moda_core.data.images import MAX_PIXELS, SUFFIXES, Header, decode, fit, read_header
+from moda_core.data.images import MAX_PIXELS, SUFFIXES, decode, fit, read_header
 from moda_core.errors import InvalidInput, TooLarge, UnreadableFile
 from moda_core.specs import InputSpec
 
@@ -31,6 +31,7 @@ MAX_FILES = 5_000_000
 MAX_FILE_BYTES = 256 * 2**20
 _TEST_SHARE = 0.2
 _MIXED_SIZE = 32
+_KEPT_BYTES = 256 * 2**20
 
 Parts = tuple[str, ...]
 
@@ -199,8 +200,18 @@ def _labelled(tree: _Tree, part: Parts, classes: tuple[str, ...]) -> list[tuple[
 def _stacked(
     tree: _Tree, files: list[Parts], image_size: int | None, max_bytes: int
 ) -> UInt8[Tensor, "images channels height width"]:
-    """All images in one tensor, its shape known, and refused if too large, before the first is decoded."""
-    headers = [_header(tree, parts) for parts in files]
+    """All images in one tensor, its shape known, and refused if too large, before the first is decoded.
+
+    Files are so asked twice; the first ones are kept, up to a limit, and only the rest is read again.
+    """
+    kept: dict[Parts, bytes] = {}
+    headers, room = [], _KEPT_BYTES
+    for parts in files:
+        data = tree.read(parts)
+        headers.append(read_header(data, field="/".join(parts), max_pixels=MAX_PIXELS))
+        if len(data) <= room:
+            kept[parts] = data
+            room -= len(data)
     channels = max(header.channels for header in headers)
     sizes = {(header.height, header.width) for header in headers}
     if image_size is None and len(sizes) > 1:
@@ -213,13 +224,10 @@ def _stacked(
         )
     stacked = torch.empty(len(files), channels, height, width, dtype=torch.uint8)
     for row, parts in zip(stacked, files, strict=True):
-        pixels = decode(tree.read(parts), field="/".join(parts), max_pixels=MAX_PIXELS)
+        data = kept.pop(parts) if parts in kept else tree.read(parts)
+        pixels = decode(data, field="/".join(parts), max_pixels=MAX_PIXELS)
         row.copy_(_fitted(pixels, channels, image_size))
     return stacked
-
-
-def _header(tree: _Tree, parts: Parts) -> Header:
-    return read_header(tree.read(parts), field="/".join(parts), max_pixels=MAX_PIXELS)
 
 
 def _fitted(

@@ -46,17 +46,6 @@ class Blobs:
             self._objects.put(_key(blob), data)
         return blob
 
-    def read(self, blob: BlobRef) -> bytes:
-        """The bytes of a blob.
-
-        Raises:
-            NotFound: without such a blob.
-            Corrupt: when length or digest differ.
-        """
-        data = self._objects.get(_key(blob))
-        _check(blob, len(data), sha256(data))
-        return data
-
     def path(self, blob: BlobRef) -> Path:
         """A local file that holds the blob, to map into memory: the store's own, or a checked copy.
 
@@ -64,13 +53,22 @@ class Blobs:
             NotFound: without such a blob.
             Corrupt: when length or digest differ.
         """
-        path = self._objects.path(_key(blob)) or self._cached(blob)
+        own = self._objects.path(_key(blob))
+        if own is not None:
+            return self._verified(blob, own)
+        copy = self._cache_folder() / blob.digest
+        with suppress(NotFound, Corrupt):
+            return self._verified(blob, copy)
+        self._fetch(blob, copy)
+        return copy
+
+    def _verified(self, blob: BlobRef, path: Path) -> Path:
         try:
             stamp = _stamp(path)
         except FileNotFoundError as error:
             raise NotFound("blob", blob.digest, "the store has lost it, or it was never published") from error
         if self._checked.get(blob.digest) != stamp:
-            _check(blob, path.stat().st_size, file_digest(path))
+            _check(blob, path)
             self._checked[blob.digest] = stamp
         return path
 
@@ -84,21 +82,18 @@ class Blobs:
             return False
         return True
 
-    def _cached(self, blob: BlobRef) -> Path:
-        """Where a copy of a distant blob lies; fetched if it is not there, or not whole."""
-        path = self._cache_folder() / blob.digest
-        if not path.is_file() or path.stat().st_size != blob.size_bytes:
-            part = path.with_name(f".{secrets.token_hex(8)}.tmp")
-            try:
-                self._objects.fetch(_key(blob), part)
-                _check(blob, part.stat().st_size, file_digest(part))
-                with storing(path):
-                    part.replace(path)
-            finally:
-                with suppress(OSError):
-                    part.unlink(missing_ok=True)
-            self._checked[blob.digest] = _stamp(path)
-        return path
+    def _fetch(self, blob: BlobRef, path: Path) -> None:
+        """Copy a distant blob to `path`, in place of any copy; it appears there whole or not at all."""
+        part = path.with_name(f".{secrets.token_hex(8)}.tmp")
+        try:
+            self._objects.fetch(_key(blob), part)
+            _check(blob, part)
+            self._checked[blob.digest] = _stamp(part)
+            with storing(path):
+                part.replace(path)
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
 
     def _cache_folder(self) -> Path:
         if self._cache is None:
@@ -118,9 +113,11 @@ def _stamp(path: Path) -> _Stamp:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _check(blob: BlobRef, size_bytes: int, digest: str) -> None:
+def _check(blob: BlobRef, path: Path) -> None:
+    remedy = "restore it from a copy, or publish it again"
+    size_bytes = path.stat().st_size
     if size_bytes != blob.size_bytes:
-        problem = f"blob {blob.digest} has {size_bytes} bytes, not {blob.size_bytes}"
-        raise Corrupt(problem, "restore it from a copy, or publish it again")
+        raise Corrupt(f"blob {blob.digest} has {size_bytes} bytes, not {blob.size_bytes}", remedy)
+    digest = file_digest(path)
     if digest != blob.digest:
-        raise Corrupt(f"the bytes of blob {blob.digest} have the digest {digest}", "restore it, or publish it again")
+        raise Corrupt(f"the bytes of blob {blob.digest} have the digest {digest}", remedy)

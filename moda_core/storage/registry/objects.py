@@ -131,7 +131,7 @@ class Objects:
         return self.root / key if self.root else None
 
     def check(self) -> None:
-        """Write, read back and remove one small object.
+        """Write and read back one small object, which stays: others may be checking at the same time.
 
         Raises:
             StorageFailure: when any of it fails.
@@ -159,6 +159,8 @@ def _failures(key: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise NotFound("object", key, "check the store") from error
+    except ValueError as error:
+        raise InvalidInput("key", key, "not a place in the store", "use plain names, without '..' or '/'") from error
     except (BaseError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise StorageFailure(f"the store failed at {key}: {reason}", "check the store, then try again") from error

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from moda_core.data.dataset import Dataset
-from moda_core.errors import Corrupt, InvalidInput, NotFound, StorageFailure
+from moda_core.errors import Corrupt, InvalidInput, NotFound
 from moda_core.modularity.models import Model
 from moda_core.specs import sha256
 from moda_core.storage import artifacts, datasets
 from moda_core.storage.manifests import BlobRef, Composition, DatasetManifest, Manifest, parse_manifest
-from moda_core.storage.references import Reference, parse_reference
+from moda_core.storage.references import Reference, check_digest, parse_reference
 from moda_core.storage.registry.blobs import Blobs
 from moda_core.storage.registry.checkpoints import StoredCheckpoints
 from moda_core.storage.registry.compositions import Compositions
@@ -27,7 +27,6 @@ __all__ = ["Registry", "Resolved"]
 
 AnyManifest = TypeVar("AnyManifest", Manifest, DatasetManifest)
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_HEX = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -69,28 +68,11 @@ class Registry:
         """
         self._objects.check()
 
-    def usable(self) -> bool:
-        """Whether the store can be written and read now."""
-        try:
-            self.check()
-        except StorageFailure:
-            return False
-        return True
-
     # --- blobs and manifests ---
 
     def put_blob(self, data: bytes) -> BlobRef:
         """Store bytes under their digest; durable when this returns."""
         return self._blobs.put(data)
-
-    def read_blob(self, blob: BlobRef) -> bytes:
-        """The bytes of a blob.
-
-        Raises:
-            NotFound: without it.
-            Corrupt: when its length or digest differ.
-        """
-        return self._blobs.read(blob)
 
     def blob_path(self, blob: BlobRef) -> Path:
         """A local file that holds a blob, checked once per process; never to be written to.
@@ -102,8 +84,10 @@ class Registry:
         return self._blobs.path(blob)
 
     def put_manifest(self, manifest: Manifest | DatasetManifest) -> str:
-        """Store a manifest, after its blobs; returns its digest."""
-        self._objects.create(_manifest_key(manifest.digest), manifest.canonical())
+        """Store a manifest, after its blobs, in place of a damaged one; returns its digest."""
+        key, data = _manifest_key(manifest.digest), manifest.canonical()
+        if not self._objects.create(key, data) and self._objects.get(key) != data:
+            self._objects.put(key, data)
         return manifest.digest
 
     def manifest(self, digest: str) -> Manifest:
@@ -132,8 +116,7 @@ class Registry:
 
     def _manifest(self, kind: str, digest: str) -> Manifest | DatasetManifest:
         if digest not in self._manifests:
-            if not _HEX.fullmatch(digest):
-                raise InvalidInput("digest", digest, "not a SHA-256", "give 64 hexadecimal digits")
+            check_digest("digest", digest)
             try:
                 data = self._objects.get(_manifest_key(digest))
             except NotFound as error:
@@ -166,7 +149,7 @@ class Registry:
 
     def models(self) -> list[Resolved[Manifest]]:
         """The latest live version of every name, by name."""
-        return [self.resolve(name) for name in self._models.names()]
+        return [Resolved(one.digest, self.manifest(one.digest), *_place(one)) for one in self._models.latest()]
 
     def model_names(self) -> list[str]:
         """Every name of which a version was ever published, whether or not one is live."""
@@ -182,10 +165,6 @@ class Registry:
         if not versions:
             raise NotFound("model", name, f"models are: {', '.join(self._models.names()) or 'none yet'}")
         return versions
-
-    def live_versions(self, digest: str) -> list[Version]:
-        """The live versions of any name that are this model."""
-        return self._models.holding(digest)
 
     def delete(self, reference: str) -> list[Version]:
         """Delete the version that a reference names, or all that have its digest; returns them.
@@ -324,11 +303,9 @@ class Registry:
 
     def datasets(self) -> list[Resolved[DatasetManifest]]:
         """The latest live version of every name, by name."""
-        return [self.resolve_dataset(name) for name in self._datasets.names()]
-
-    def dataset_versions(self, name: str) -> list[Version]:
-        """All versions of a data set's name, ascending, deleted ones among them."""
-        return self._datasets.versions(name)
+        return [
+            Resolved(one.digest, self.dataset_manifest(one.digest), *_place(one)) for one in self._datasets.latest()
+        ]
 
     def delete_dataset(self, reference: str) -> list[Version]:
         """Delete the version that a reference names, or all that have its digest; returns them.

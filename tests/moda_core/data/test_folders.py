@@ -118,6 +118,24 @@ def test_one_colour_image_makes_all_colour(load) -> None:
     assert (data.train.pixels[:, 0] == data.train.pixels[:, 2]).all()
 
 
+@pytest.mark.parametrize(("kept_bytes", "read_again"), [(0, 8), (150, 6), (2**20, 0)])
+def test_a_file_is_read_once_while_there_is_room_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_bytes: int, read_again: int
+) -> None:
+    monkeypatch.setattr("moda_core.data.folders._KEPT_BYTES", kept_bytes)
+    whole, reads = zipfile.ZipFile.read, []
+
+    def counted(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+        reads.append(info.filename)
+        return whole(archive, info)
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", counted)
+    data = load_zip(zip_of(both_parts(), tmp_path))
+    assert brightness(data) == ([0, 10, 20, 100, 110, 120], [1, 101])
+    assert all(150 // 3 < len(content) <= 150 // 2 for content in both_parts().values())
+    assert len(reads) == 8 + read_again
+
+
 @pytest.mark.parametrize("empty", ["train/dog/", "test/dog/"])
 def test_a_class_with_no_image_is_refused(load, empty: str) -> None:
     files = {name: data for name, data in both_parts().items() if not name.startswith(empty)}

@@ -73,36 +73,37 @@ class TestBlobs:
     def test_are_named_by_their_sha256_and_read_back(self, registry: Registry) -> None:
         blob = registry.put_blob(b"some bytes")
         assert blob == BlobRef(sha256(b"some bytes"), 10)
-        assert registry.read_blob(blob) == b"some bytes"
         assert registry.blob_path(blob).read_bytes() == b"some bytes"
         assert registry.put_blob(b"some bytes") == blob
 
     def test_that_are_absent_are_not_found(self, registry: Registry) -> None:
-        for read in (registry.read_blob, registry.blob_path):
-            with pytest.raises(NotFound):
-                read(BlobRef("0" * 64, 1))
+        with pytest.raises(NotFound):
+            registry.blob_path(BlobRef("0" * 64, 1))
 
     @pytest.mark.parametrize("bytes_", [b"some bytez", b"some", b"some bytes and more", b""])
     def test_that_were_altered_are_corrupt(self, objects: Objects, bytes_: bytes) -> None:
         blob = Registry(objects).put_blob(b"some bytes")
         overwrite(objects, f"blobs/{blob.digest[:2]}/{blob.digest}", bytes_)
-        for read in (Registry(objects).read_blob, Registry(objects).blob_path):
-            with pytest.raises(Corrupt):
-                read(blob)
+        with pytest.raises(Corrupt):
+            Registry(objects).blob_path(blob)
 
     def test_are_mended_by_publishing_them_again(self, objects: Objects) -> None:
         blob = Registry(objects).put_blob(b"some bytes")
         overwrite(objects, f"blobs/{blob.digest[:2]}/{blob.digest}", b"some")
         Registry(objects).put_blob(b"some bytes")
-        assert Registry(objects).read_blob(blob) == b"some bytes"
+        assert Registry(objects).blob_path(blob).read_bytes() == b"some bytes"
 
     def test_from_elsewhere_are_cached_and_a_broken_copy_is_fetched_again(self, tmp_path: Path) -> None:
-        registry = Registry("memory://", cache=tmp_path / "cache")
+        objects = Objects("memory://")
+        registry = Registry(objects, cache=tmp_path / "cache")
         blob = registry.put_blob(b"some bytes")
         path = registry.blob_path(blob)
         assert path.parent == tmp_path / "cache"
-        path.write_bytes(b"some")
-        assert registry.blob_path(blob).read_bytes() == b"some bytes"
+        for damage in (b"some", b"some bytez"):
+            path.write_bytes(damage)
+            assert registry.blob_path(blob).read_bytes() == b"some bytes"
+            path.write_bytes(damage)
+            assert Registry(objects, cache=tmp_path / "cache").blob_path(blob).read_bytes() == b"some bytes"
         assert [entry.name for entry in path.parent.iterdir()] == [blob.digest]
 
 
@@ -135,6 +136,12 @@ class TestManifests:
         overwrite(objects, f"manifests/{digest}.json", b"{}")
         with pytest.raises(Corrupt):
             Registry(objects).manifest(digest)
+
+    def test_are_mended_by_publishing_them_again(self, objects: Objects, publish: Callable[..., str]) -> None:
+        digest = publish()
+        overwrite(objects, f"manifests/{digest}.json", b"{}")
+        assert publish() == digest
+        assert Registry(objects).manifest(digest).kind == "trained"
 
     def test_of_another_format_are_unreadable(self, objects: Objects) -> None:
         text = canonical_json({"format": 2, "kind": "trained"}).encode()
@@ -212,7 +219,6 @@ class TestVersions:
         registry.publish_version("other", digest)
         assert {version.name for version in registry.delete(digest)} == {"digits", "other"}
         assert registry.models() == []
-        assert registry.live_versions(digest) == []
         with pytest.raises(NotFound, match="none yet"):
             registry.resolve("digits")
         assert registry.manifest(digest).kind == "trained"
@@ -242,6 +248,32 @@ class TestVersions:
             overwrite(objects, "models/digits/versions/000001.json", broken)
             with pytest.raises(Corrupt):
                 Registry(objects).resolve("digits")
+
+    def test_are_listed_once_and_one_that_vanishes_meanwhile_is_passed_over(
+        self, registry: Registry, objects: Objects, publish: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("cars", "digits"):
+            registry.publish_version(name, publish())
+        keys, listed = objects.keys, []
+
+        def listing(folder: str) -> list[str]:
+            listed.append(folder)
+            found = keys(folder)
+            for key in keys("models/cars/versions"):
+                objects.delete(key)
+            return found
+
+        monkeypatch.setattr(objects, "keys", listing)
+        assert [entry.name for entry in Registry(objects).models()] == ["digits"]
+        assert listed == ["models/cars", "models/digits"]
+
+    @pytest.mark.parametrize("name", ["../x", "..", "a//b", "a\0b", "\ud800"])
+    def test_of_what_is_no_name_are_asked_for_in_vain(self, registry: Registry, name: str) -> None:
+        for ask in (registry.resolve, registry.versions, registry.aliases, lambda name: registry.alias(name, "prod")):
+            with pytest.raises((InvalidInput, NotFound)):
+                ask(name)
+        with pytest.raises((InvalidInput, NotFound)):
+            registry.set_alias(name, "prod", 1)
 
 
 class TestAliases:
@@ -343,6 +375,15 @@ class TestCompositions:
         with pytest.raises(NotFound):
             registry.put_composition(Composition("0" * 64, ("cat",), Decimal(1)))
 
+    @pytest.mark.parametrize("text", ["..", "", "../../outside", "a/b", "\ud800"])
+    def test_under_what_is_no_id_are_not_found(self, registry: Registry, objects: Objects, text: str) -> None:
+        objects.put("compositions/notes/hello.txt", b"hello")
+        with pytest.raises(NotFound):
+            registry.composition(text)
+        with pytest.raises(NotFound):
+            registry.put_composition_file(text, b"file")
+        assert registry.compositions() == []
+
     def test_whose_recipe_was_altered_are_corrupt(self, objects: Objects, publish: Callable[..., str]) -> None:
         recipe = Composition(publish(), ("cat",), Decimal(1))
         Registry(objects).put_composition(recipe)
@@ -357,7 +398,7 @@ class TestCompositions:
         first = registry.put_composition_file(composition_id, b"file")
         assert registry.put_composition_file(composition_id, b"other") == first
         assert registry.composition_file(composition_id) == first
-        assert registry.read_blob(first) == b"file"
+        assert registry.blob_path(first).read_bytes() == b"file"
 
 
 class TestDatasets:
@@ -382,7 +423,7 @@ class TestDatasets:
         digest = registry.put_dataset("parity", dataset)
         assert registry.put_dataset("parity", dataset) == digest
         assert registry.put_dataset("parity", replace(dataset, mirror=True)) != digest
-        assert [version.number for version in registry.dataset_versions("parity")] == [1, 2]
+        assert registry.resolve_dataset("parity").version == 2
 
     def test_that_are_deleted_are_gone(self, registry: Registry, dataset: Dataset) -> None:
         registry.put_dataset("parity", dataset)
@@ -416,9 +457,10 @@ class TestPublications:
 
 
 class TestStore:
-    def test_is_usable(self, registry: Registry) -> None:
+    def test_is_checked_any_number_of_times(self, registry: Registry, objects: Objects) -> None:
+        together(8, lambda _: registry.check())
         registry.check()
-        assert registry.usable()
+        assert objects.keys("") == ["ready.json"]
 
     def test_failures_are_ours(self, objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
         def failing(*_: object, **__: object) -> None:
@@ -428,7 +470,8 @@ class TestStore:
             monkeypatch.setattr(obstore, name, failing)
         with pytest.raises(StorageFailure, match="the network is gone; check"):
             Registry(objects).models()
-        assert not Registry(objects).usable()
+        with pytest.raises(StorageFailure):
+            Registry(objects).check()
 
     @pytest.mark.parametrize("location", ["nonsense://bucket", "s3://"])
     def test_urls_that_name_no_store_are_refused(self, location: str) -> None:

@@ -121,11 +121,12 @@ def test_a_disk_that_really_is_full_leaves_nothing_and_the_rest_stays_readable(
             pass
     with pytest.raises(StorageFailure, match="No space left"):
         registry.publish_version("digits", digest)
-    assert not registry.usable()
+    with pytest.raises(StorageFailure):
+        registry.check()
     assert all_files(small_disk) == {*before, "filler"}
     fresh = Registry(small_disk)
     assert fresh.resolve("digits").version == 1
-    assert fresh.read_blob(blob) == b"small enough"
+    assert fresh.blob_path(blob).read_bytes() == b"small enough"
     filler.unlink()
     assert fresh.publish_version("digits", digest) == 2
 
@@ -169,10 +170,10 @@ def test_a_folder_that_cannot_be_made_is_a_storage_failure(tmp_path: Path) -> No
         Registry(tmp_path / "file" / "registry")
 
 
-def test_a_folder_that_was_removed_is_not_usable_silently(tmp_path: Path) -> None:
+def test_a_file_url_names_a_folder(tmp_path: Path) -> None:
     objects = Objects(f"file://{tmp_path}/registry")
     assert objects.root == (tmp_path / "registry").resolve()
-    assert Registry(objects).usable()
+    Registry(objects).check()
 
 
 def test_only_the_registry_loads_obstore() -> None:
