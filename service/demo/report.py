@@ -246,7 +246,8 @@ def _goals(findings: Findings) -> Section:
 def _times(findings: Findings, one: SeedFindings) -> Section:
     rows = [[step, f"{seconds:.1f} s"] for step, seconds in one.seconds.items()]
     rows.append(["everything, start and stop included", f"{findings.total_s:.1f} s"])
-    return Section("Where the time went", ("Step", ">Took"), rows)
+    title = "Where the time went" + (f", seed {one.seed}" if len(findings.seeds) > 1 else "")
+    return Section(title, ("Step", ">Took"), rows)
 
 
 # Figures as words
