@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,9 +11,9 @@ from torch import Tensor
 
 from moda_core.data.images import chunks, recoloured
 from moda_core.errors import InvalidInput
-from moda_core.specs import InputSpec, canonical_json, check_labels
+from moda_core.specs import InputSpec, check_labels
 
-__all__ = ["Dataset", "Images", "of_classes", "split", "subset"]
+__all__ = ["Dataset", "Images", "split", "subset"]
 
 _LEAST_STD = 1 / 255
 _COUNTED_AT_ONCE = 1024
@@ -99,17 +98,6 @@ class Dataset:
                 "classes", empty, f"classes with no {name} image", "give every class one, or leave it out"
             )
 
-    def digest(self) -> str:
-        """SHA-256 over class names, `mirror`, and shape and bytes of every array."""
-        arrays = (self.train.pixels, self.train.labels, self.test.pixels, self.test.labels)
-        shapes = [list(array.shape) for array in arrays]
-        head = canonical_json({"classes": list(self.classes), "mirror": self.mirror, "shapes": shapes})
-        digest = hashlib.sha256(head.encode())
-        for array in arrays:
-            plain = array.contiguous().numpy()
-            digest.update(plain.astype(plain.dtype.newbyteorder("<"), copy=False).data)
-        return digest.hexdigest()
-
     def input_spec(self, image_size: int, channels: int | None = None) -> InputSpec:
         """The input rule of a network trained on this set: its size, and the training pixels' mean and std.
 
@@ -146,14 +134,6 @@ def split(images: Images, test_share: float, seed: int) -> tuple[Images, Images]
     rest = torch.ones(len(images), dtype=torch.bool)
     rest[test] = False
     return _taken(images, torch.nonzero(rest).flatten()), _taken(images, test)
-
-
-def of_classes(images: Images, classes: Sequence[int]) -> Images:
-    """The images of `classes` in their own order, labelled by their class's position in `classes`."""
-    wanted = torch.tensor(list(classes), dtype=torch.int64)
-    matches = images.labels[:, None] == wanted
-    kept = torch.nonzero(matches.any(dim=1)).flatten()
-    return Images(images.pixels[kept], matches[kept].to(torch.uint8).argmax(dim=1))
 
 
 def _drawn(images: Images, seed: int, take: Callable[[int], int]) -> Int64[Tensor, "drawn"]:

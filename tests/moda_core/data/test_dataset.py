@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moda_core.data.dataset import Dataset, Images, of_classes, split, subset
+from moda_core.data.dataset import Dataset, Images, split, subset
 from moda_core.errors import InvalidInput
 
 
@@ -55,33 +55,6 @@ def test_both_parts_have_one_shape() -> None:
 def test_images_are_stacks_with_a_label_each(pixels: torch.Tensor, labels: torch.Tensor, field: str) -> None:
     with pytest.raises((InvalidInput, TypeError), match=field):
         Images(pixels, labels)
-
-
-def test_the_digest_depends_on_everything() -> None:
-    def digest(
-        classes: tuple[str, str] = ("cat", "dog"), *, train: Images | None = None, mirror: bool = True, test: int = 1
-    ) -> str:
-        return Dataset(classes, train or images([0, 1]), images([0, test, 1]), mirror=mirror).digest()
-
-    brighter = Images(images([0, 1]).pixels + 1, images([0, 1]).labels)
-    digests = {
-        digest(),
-        digest(("dog", "cat")),
-        digest(mirror=False),
-        digest(test=0),
-        digest(train=brighter),
-        digest(train=images([1, 0])),
-    }
-    assert len(digests) == 6
-    assert digest() == digest()
-
-
-def test_the_digest_sees_values_and_not_memory_layout() -> None:
-    whole = images([0, 1, 0, 1], channels=3)
-    strided = Images(whole.pixels.to(memory_format=torch.channels_last), whole.labels)
-    assert strided.pixels.stride() != whole.pixels.stride()
-    digests = {Dataset(("a", "b"), part, whole, mirror=True).digest() for part in (whole, strided)}
-    assert len(digests) == 1
 
 
 def test_the_input_rule_is_mean_and_deviation_of_the_training_pixels() -> None:
@@ -147,16 +120,6 @@ def test_a_split_shares_out_every_image_and_every_class_that_has_two(labels: lis
         if labels.count(label) > 1:
             assert label in train.labels.tolist()
             assert label in test.labels.tolist()
-
-
-def test_images_of_classes_are_relabelled_by_position() -> None:
-    part = of_classes(images([0, 1, 2, 1, 0]), [2, 1])
-    assert positions(part) == [1, 2, 3]
-    assert part.labels.tolist() == [1, 0, 1]
-
-
-def test_images_of_no_class_are_none() -> None:
-    assert len(of_classes(images([0, 1]), [5])) == 0
 
 
 def test_the_global_generator_is_left_alone() -> None:

@@ -65,6 +65,11 @@ def test_what_is_no_manifest_is_unreadable_and_says_why(change: dict, reason: st
         parse_manifest(json.dumps(json.loads(MODEL.canonical()) | change).encode())
 
 
+def test_a_field_that_stands_twice_is_unreadable() -> None:
+    with pytest.raises(UnreadableFile, match="stands twice"):
+        parse_manifest(MODEL.canonical().replace(b"{", b'{"format":1,', 1))
+
+
 @pytest.mark.parametrize("data", [b"", b"[]", b"null", b"{", b"\xff", b"[" * 100_000])
 def test_other_bytes_are_unreadable(data: bytes) -> None:
     with pytest.raises(UnreadableFile):

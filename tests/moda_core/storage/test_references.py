@@ -1,7 +1,14 @@
 import pytest
 
 from moda_core.errors import InvalidInput
-from moda_core.storage.references import Reference, check_alias, check_stored_name, parse_reference
+from moda_core.storage.references import (
+    Reference,
+    check_alias,
+    check_digest,
+    check_stored_name,
+    is_digest,
+    parse_reference,
+)
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -27,6 +34,14 @@ def test_the_four_ways_to_name_a_thing(text: str, reference: Reference) -> None:
 def test_other_strings_are_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="not a reference"):
         parse_reference(text)
+
+
+def test_a_digest_is_64_lower_case_hexadecimal_digits() -> None:
+    assert check_digest("digest", DIGEST) == DIGEST
+    for other in (DIGEST.upper(), DIGEST[:-1], f"{DIGEST}\n", f"sha256:{DIGEST}", "", 5, None):
+        assert not is_digest(other)
+    with pytest.raises(InvalidInput, match="spec_digest: not a SHA-256"):
+        check_digest("spec_digest", "../x")
 
 
 def test_names_and_aliases_cannot_be_taken_for_something_else() -> None:
