@@ -24,7 +24,7 @@ from moda_core.data.images import MAX_PIXELS, SUFFIXES, decode, fit, read_header
 from moda_core.errors import InvalidInput, TooLarge, UnreadableFile
 from moda_core.specs import InputSpec
 
-__all__ = ["MAX_BYTES", "MAX_FILES", "MAX_FILE_BYTES", "load_folder", "load_zip"]
+__all__ = ["MAX_BYTES", "MAX_FILES", "MAX_FILE_BYTES", "check_folder", "check_zip", "load_folder", "load_zip"]
 
 MAX_BYTES = 16 * 2**30
 MAX_FILES = 5_000_000
@@ -34,6 +34,7 @@ _MIXED_SIZE = 32
 _KEPT_BYTES = 256 * 2**20
 
 Parts = tuple[str, ...]
+_Labelled = list[tuple[Parts, int]]
 
 
 @dataclass
@@ -65,6 +66,15 @@ class _Tree:
 
 def load_folder(path: Path, *, seed: int = 0, image_size: int | None = None) -> Dataset:
     """The data set in a folder; see `load_zip` for sizes and errors. Symbolic links are refused."""
+    return _dataset(_folder_tree(path), seed, image_size)
+
+
+def check_folder(path: Path) -> None:
+    """Refuse what the names in a folder show to be no data set, without reading an image."""
+    _labelled_parts(_folder_tree(path))
+
+
+def _folder_tree(path: Path) -> _Tree:
     tree = _Tree(read=lambda parts: path.joinpath(*parts).read_bytes())
     for folder, subfolders, names in os.walk(path):
         parts = Path(folder).relative_to(path).parts
@@ -74,7 +84,7 @@ def load_folder(path: Path, *, seed: int = 0, image_size: int | None = None) -> 
             tree.add_file((*parts, name))
     for parts in (*tree.folders, *tree.files):
         _check_entry(path, parts)
-    return _dataset(tree, seed, image_size)
+    return tree
 
 
 def _check_entry(root: Path, parts: Parts) -> None:
@@ -98,19 +108,29 @@ def load_zip(path: Path, *, seed: int = 0, image_size: int | None = None, max_by
         InvalidInput: for images that make no data set.
     """
     with _opened_zip(path) as archive:
-        members: dict[Parts, zipfile.ZipInfo] = {}
-        tree = _Tree(read=lambda parts: archive.read(members[parts]))
-        _check_amount(path, archive, max_bytes)
-        for info in archive.infolist():
-            parts = _safe_parts(info)
-            if info.is_dir():
-                tree.add_folder(parts)
-            elif parts in members:
-                raise _unsafe(info.filename, "a file that is there twice", "pack it again")
-            else:
-                members[parts] = info
-                tree.add_file(parts)
-        return _dataset(tree, seed, image_size, max_bytes)
+        return _dataset(_zip_tree(path, archive, max_bytes), seed, image_size, max_bytes)
+
+
+def check_zip(path: Path, *, max_bytes: int = MAX_BYTES) -> None:
+    """Refuse what the names in a zip show to be no data set, without unpacking an image; as `load_zip`."""
+    with _opened_zip(path) as archive:
+        _labelled_parts(_zip_tree(path, archive, max_bytes))
+
+
+def _zip_tree(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> _Tree:
+    members: dict[Parts, zipfile.ZipInfo] = {}
+    tree = _Tree(read=lambda parts: archive.read(members[parts]))
+    _check_amount(path, archive, max_bytes)
+    for info in archive.infolist():
+        parts = _safe_parts(info)
+        if info.is_dir():
+            tree.add_folder(parts)
+        elif parts in members:
+            raise _unsafe(info.filename, "a file that is there twice", "pack it again")
+        else:
+            members[parts] = info
+            tree.add_file(parts)
+    return tree
 
 
 @contextmanager
@@ -154,6 +174,19 @@ def _hidden(parts: Parts) -> bool:
 
 
 def _dataset(tree: _Tree, seed: int, image_size: int | None, max_bytes: int = MAX_BYTES) -> Dataset:
+    classes, found = _labelled_parts(tree)
+    stacked = _stacked(tree, [parts for part in found for parts, _ in part], image_size, max_bytes)
+    labels = torch.tensor([label for part in found for _, label in part], dtype=torch.int64)
+    border = len(found[0])
+    if len(found) == 1:
+        return Dataset(classes, *split(Images(stacked, labels), _TEST_SHARE, seed), mirror=True)
+    return Dataset(
+        classes, Images(stacked[:border], labels[:border]), Images(stacked[border:], labels[border:]), mirror=True
+    )
+
+
+def _labelled_parts(tree: _Tree) -> tuple[tuple[str, ...], list[_Labelled]]:
+    """Class names, and the files of each part with their labels: train and, if there is one, test."""
     root = _root(tree)
     splits = "train" in tree.below(root) and bool(tree.below((*root, "train")))
     train = (*root, "train") if splits else root
@@ -163,15 +196,7 @@ def _dataset(tree: _Tree, seed: int, image_size: int | None, max_bytes: int = MA
         raise InvalidInput(
             "source", list(classes), "fewer than 2 class folders", "make one folder for each class: train/<class>/*.png"
         )
-    found = [_labelled(tree, part, classes) for part in (train, test) if part is not None]
-    stacked = _stacked(tree, [parts for part in found for parts, _ in part], image_size, max_bytes)
-    labels = torch.tensor([label for part in found for _, label in part], dtype=torch.int64)
-    border = len(found[0])
-    if test is None:
-        return Dataset(classes, *split(Images(stacked, labels), _TEST_SHARE, seed), mirror=True)
-    return Dataset(
-        classes, Images(stacked[:border], labels[:border]), Images(stacked[border:], labels[border:]), mirror=True
-    )
+    return classes, [_labelled(tree, part, classes) for part in (train, test) if part is not None]
 
 
 def _root(tree: _Tree) -> Parts:
@@ -182,7 +207,7 @@ def _root(tree: _Tree) -> Parts:
     return root
 
 
-def _labelled(tree: _Tree, part: Parts, classes: tuple[str, ...]) -> list[tuple[Parts, int]]:
+def _labelled(tree: _Tree, part: Parts, classes: tuple[str, ...]) -> _Labelled:
     """Image files directly in the class folders of a part, in the order of their paths, with labels."""
     depth = len(part)
     labels = {name: label for label, name in enumerate(classes)}

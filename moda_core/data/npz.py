@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -14,8 +16,9 @@ import torch
 
 from moda_core.data.dataset import Dataset, Images
 from moda_core.errors import TooLarge, UnreadableFile
+from moda_core.specs import check_labels
 
-__all__ = ["MAX_BYTES", "load_npz"]
+__all__ = ["MAX_BYTES", "check_npz", "load_npz"]
 
 MAX_BYTES = 16 * 2**30
 _KEYS = ("x_train", "y_train", "x_test", "y_test", "classes")
@@ -38,11 +41,8 @@ def load_npz(path: Path, *, max_bytes: int = MAX_BYTES) -> Dataset:
         TooLarge: for arrays of more than `max_bytes` together, before any is read.
         InvalidInput: for images and labels that make no data set.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            arrays = _arrays(path, archive, max_bytes)
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise _unreadable(path, f"not a readable .npz file: {error}", "write it with numpy.savez") from error
+    with _opened(path) as archive:
+        arrays = {key: _array(path, archive, info, key) for key, info in _members(path, archive, max_bytes).items()}
     classes = _class_names(path, arrays["classes"])
     train, test = (
         Images(_pixels(path, f"x_{part}", arrays[f"x_{part}"]), _labels(path, f"y_{part}", arrays[f"y_{part}"]))
@@ -51,7 +51,27 @@ def load_npz(path: Path, *, max_bytes: int = MAX_BYTES) -> Dataset:
     return Dataset(classes, train, test, mirror=_mirror(path, arrays))
 
 
-def _arrays(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> dict[str, Array]:
+def check_npz(path: Path, *, max_bytes: int = MAX_BYTES) -> None:
+    """Refuse what headers and class names show to be no data set, without reading an image; as `load_npz`."""
+    with _opened(path) as archive:
+        members = _members(path, archive, max_bytes)
+        for key, info in members.items():
+            with archive.open(info) as member:
+                _header(path, member, key)
+        check_labels("classes", _class_names(path, _array(path, archive, members["classes"], "classes")), at_least=2)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise _unreadable(path, f"not a readable .npz file: {error}", "write it with numpy.savez") from error
+
+
+def _members(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> dict[str, zipfile.ZipInfo]:
+    """The arrays of a data set, as the archive lists them."""
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     missing = [key for key in _KEYS if key not in members]
     if missing:
@@ -60,18 +80,13 @@ def _arrays(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> dict[str, A
     size_bytes = sum(info.file_size for info in wanted.values())
     if size_bytes > max_bytes:
         raise TooLarge("source", str(path), f"its arrays hold {size_bytes:,} bytes", f"stay below {max_bytes:,}")
-    return {key: _array(path, archive, info, key) for key, info in wanted.items()}
+    return wanted
 
 
 def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str) -> Array:
     """One array, whose header must not promise more than its member holds."""
     with archive.open(info) as member:
-        try:
-            shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(member)](member)
-        except _BAD_HEADER as error:
-            raise _unreadable(path, f"{key} is not a numpy array", "write it with numpy.savez") from error
-        if dtype.hasobject:
-            raise _unreadable(path, f"{key} is an array of Python objects", "store plain numbers and strings only")
+        shape, fortran, dtype = _header(path, member, key)
         data = member.read()
     try:
         return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
@@ -79,6 +94,17 @@ def _array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str
         raise _unreadable(
             path, f"{key} is not as long as its header says", "write it again with numpy.savez"
         ) from error
+
+
+def _header(path: Path, member: Any, key: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and type of the array that a file begins with."""
+    try:
+        shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(member)](member)
+    except _BAD_HEADER as error:
+        raise _unreadable(path, f"{key} is not a numpy array", "write it with numpy.savez") from error
+    if dtype.hasobject:
+        raise _unreadable(path, f"{key} is an array of Python objects", "store plain numbers and strings only")
+    return shape, fortran, dtype
 
 
 def _pixels(path: Path, key: str, array: Array) -> torch.Tensor:

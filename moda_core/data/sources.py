@@ -7,21 +7,23 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from moda_core.data.cifar import CIFAR10, CIFAR100, load_cifar
 from moda_core.data.dataset import Dataset
 from moda_core.data.digits import load_digits
 from moda_core.data.downloads import Download, fetch
-from moda_core.data.folders import load_folder, load_zip
+from moda_core.data.folders import check_folder, check_zip, load_folder, load_zip
 from moda_core.data.mnist import FASHION_MNIST, MNIST, load_mnist
-from moda_core.data.npz import load_npz
+from moda_core.data.npz import check_npz, load_npz
 from moda_core.data.svhn import DOWNLOADS as SVHN_DOWNLOADS
 from moda_core.data.svhn import load_svhn
 from moda_core.errors import InvalidInput, UnreadableFile, UnsupportedType
 
-__all__ = ["load", "schemes"]
+__all__ = ["EMBEDDED", "check", "load", "schemes"]
 
-_DIGITS = "digits"
+EMBEDDED = "digits"
+_Form = Literal["folder", "arrays", "zip"]
 
 
 @dataclass(frozen=True)
@@ -77,18 +79,45 @@ def _loaded(source: str, download: bool, seed: int, image_size: int | None) -> D
     scheme, colon, place = source.partition(":")
     if colon and scheme in _OFFICIAL:
         return _official(scheme, place, download)
-    if source == _DIGITS:
+    if source == EMBEDDED:
         return load_digits(seed)
     path = Path(source)
+    match _form(source):
+        case "folder":
+            return load_folder(path, seed=seed, image_size=image_size)
+        case "arrays":
+            return load_npz(path)
+        case "zip":
+            return load_zip(path, seed=seed, image_size=image_size)
+
+
+def check(path: Path) -> None:
+    """Refuse, in a moment, what the names and headers in a file or folder show to be no data set.
+
+    What passes may still hold a broken image, a wrong shape or a label without a class.
+
+    Raises:
+        InvalidInput: as `load`.
+    """
+    checks: dict[_Form, Callable[[Path], None]] = {"folder": check_folder, "arrays": check_npz, "zip": check_zip}
+    try:
+        checks[_form(str(path))](path)
+    except OSError as error:
+        raise UnreadableFile("source", path.name, f"it cannot be read: {error}", "check its permissions") from error
+
+
+def _form(source: str) -> _Form:
+    """Of which form a file or folder is, told by what it holds."""
+    path = Path(source)
     if source and path.is_dir():
-        return load_folder(path, seed=seed, image_size=image_size)
+        return "folder"
     if not path.is_file():
         raise _unknown(source)
     if not path.stat().st_size:
         raise UnreadableFile("source", path.name, "the file is empty", "give a whole file")
     if not zipfile.is_zipfile(path):
         raise UnsupportedType("source", path.name, "neither an .npz file nor a zip archive", "give one of these")
-    return load_npz(path) if _holds_arrays(path) else load_zip(path, seed=seed, image_size=image_size)
+    return "arrays" if _holds_arrays(path) else "zip"
 
 
 def _official(scheme: str, place: str, download: bool) -> Dataset:
@@ -116,5 +145,5 @@ def _holds_arrays(path: Path) -> bool:
 def _unknown(source: str) -> InvalidInput:
     known = ", ".join(f"{scheme}:PATH" for scheme in _OFFICIAL)
     return UnreadableFile(
-        "source", source, "there is no such file or folder", f"give a path to one, or {_DIGITS}, {known}"
+        "source", source, "there is no such file or folder", f"give a path to one, or {EMBEDDED}, {known}"
     )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moda_core.data.npz import load_npz
+from moda_core.data.npz import check_npz, load_npz
 from moda_core.errors import InvalidInput, TooLarge, UnreadableFile
 from moda_core.storage.datasets import encode
 
@@ -156,3 +156,30 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, damage: str) -> None:
     path.write_bytes(data)
     with pytest.raises(UnreadableFile, match=r"not a readable \.npz file|not as long"):
         load_npz(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"y_test": np.array([{}] * 4, dtype=object)},
+        {"classes": np.array(["alone"])},
+        {"classes": np.array(["twice", "twice"])},
+        {"x_train": None},
+    ],
+)
+def test_what_headers_and_class_names_show_is_refused_without_reading_an_image(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    check_npz(written(tmp_path))
+    with pytest.raises(InvalidInput):
+        check_npz(written(tmp_path, **changes))
+
+
+def test_no_pixel_is_read_to_check(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        header = archive.read("x_train.npy")[:128]
+    headless = replaced(path, "x_train", header)
+    check_npz(headless)
+    with pytest.raises(UnreadableFile):
+        load_npz(headless)

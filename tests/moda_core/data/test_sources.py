@@ -195,3 +195,18 @@ def test_mnist_is_fetched_when_asked_and_then_read(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sources._OFFICIAL, "mnist", type(official)(official.read, downloads))
     source = f"mnist:{tmp_path / 'data'}"
     assert encode(sources.load(source, download=True)) == encode(sources.load(source))
+
+
+def test_what_is_checked_is_what_would_be_refused(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / "shots" / folder).mkdir(parents=True)
+    (tmp_path / "shots" / "a" / "1.png").write_bytes(b"whatever")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    (tmp_path / "text.npz").write_bytes(b"text")
+    refused = {"shots": "classes with no image", "empty.npz": "empty", "text.npz": "neither", "none": "no such file"}
+    for name, problem in refused.items():
+        for look in (sources.check, lambda path: sources.load(str(path))):
+            with pytest.raises(InvalidInput, match=problem):
+                look(tmp_path / name)
+    (tmp_path / "shots" / "b" / "1.png").write_bytes(b"no image, which only reading it shows")
+    sources.check(tmp_path / "shots")
