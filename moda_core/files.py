@@ -6,14 +6,15 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from moda_core.errors import StorageFailure
 
-__all__ = ["create_atomically", "file_digest", "parse_json", "storing", "write_atomically"]
+__all__ = ["copy_atomically", "create_atomically", "file_digest", "parse_json", "storing", "write_atomically"]
 
 
 @contextmanager
@@ -39,6 +40,13 @@ def write_atomically(path: Path, data: bytes, *, scratch: Path | None = None) ->
         _sync_folder(path.parent)
 
 
+def copy_atomically(source: Path, path: Path, *, scratch: Path | None = None) -> None:
+    """Copy a file of any size, replacing any; otherwise as `write_atomically`."""
+    with storing(path), source.open("rb") as original, _staged(path, original, scratch) as staged:
+        staged.replace(path)
+        _sync_folder(path.parent)
+
+
 def create_atomically(path: Path, data: bytes, *, scratch: Path | None = None) -> bool:
     """Write a file unless one is there; of several processes exactly one gets True.
 
@@ -57,7 +65,7 @@ def create_atomically(path: Path, data: bytes, *, scratch: Path | None = None) -
 
 
 @contextmanager
-def _staged(path: Path, data: bytes, scratch: Path | None) -> Iterator[Path]:
+def _staged(path: Path, data: bytes | IO[bytes], scratch: Path | None) -> Iterator[Path]:
     """The data under a name of its own, on the disk, gone afterwards."""
     folder = scratch or path.parent
     for needed in (path.parent, folder):
@@ -65,7 +73,10 @@ def _staged(path: Path, data: bytes, scratch: Path | None) -> Iterator[Path]:
     staged = folder / f".{secrets.token_hex(8)}.tmp"
     try:
         with staged.open("xb") as file:
-            file.write(data)
+            if isinstance(data, bytes):
+                file.write(data)
+            else:
+                shutil.copyfileobj(data, file)
             file.flush()
             os.fsync(file.fileno())
         yield staged

@@ -9,9 +9,19 @@ from typing import Literal
 from moda_core.errors import InvalidInput
 from moda_core.specs import check_name
 
-__all__ = ["LATEST", "Reference", "check_alias", "check_digest", "check_stored_name", "is_digest", "parse_reference"]
+__all__ = [
+    "LATEST",
+    "Reference",
+    "check_alias",
+    "check_digest",
+    "check_stored_name",
+    "derived_name",
+    "is_digest",
+    "parse_reference",
+]
 
 LATEST = "latest"
+LONGEST_NAME = 64
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PREFIX = "sha256:"
 _REMEDY = "write name, name@3, name@alias or a digest of 64 hexadecimal digits"
@@ -75,6 +85,11 @@ def check_stored_name(field: str, name: str) -> str:
     if is_digest(name.removeprefix(_PREFIX)):
         raise InvalidInput(field, name, "a name that reads as a digest", "use a shorter name")
     return check_name(field, name)
+
+
+def derived_name(stem: str, ending: str) -> str:
+    """``<stem>-<ending>``, with the stem cut where the whole would be too long for a name."""
+    return f"{stem[: LONGEST_NAME - 1 - len(ending)].rstrip('._-')}-{ending}"
 
 
 def check_alias(alias: str) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import obstore
@@ -17,7 +18,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from moda_core.errors import InvalidInput, NotFound, StorageFailure
-from moda_core.files import create_atomically, storing, write_atomically
+from moda_core.files import copy_atomically, create_atomically, storing, write_atomically
 
 __all__ = ["Objects"]
 
@@ -89,6 +90,14 @@ class Objects:
         with _failures(key):
             obstore.put(self._store, key, data)
 
+    def put_file(self, key: str, path: Path) -> None:
+        """Store a file's bytes under a key, in place of any, in pieces."""
+        if self.root:
+            copy_atomically(path, self.root / key, scratch=self.root / _SCRATCH)
+            return
+        with _failures(key):
+            obstore.put(self._store, key, path)
+
     def create(self, key: str, data: bytes) -> bool:
         """Store bytes under a key that is free; False, and nothing done, where it is taken."""
         if self.root:
@@ -111,6 +120,13 @@ class Objects:
         """All keys below a folder, sorted."""
         with _failures(folder):
             return sorted(entry["path"] for entry in obstore.list(self._store, folder).collect())
+
+    def older(self, folder: str, age_s: float) -> list[str]:
+        """The keys below a folder that were last written more than `age_s` seconds ago, sorted."""
+        oldest = datetime.now(UTC) - timedelta(seconds=age_s)
+        with _failures(folder):
+            entries = obstore.list(self._store, folder).collect()
+        return sorted(entry["path"] for entry in entries if entry["last_modified"] < oldest)
 
     def folders(self, folder: str) -> list[str]:
         """The names of the folders directly below a folder, sorted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -21,6 +22,7 @@ from moda_core.storage.registry.compositions import Compositions
 from moda_core.storage.registry.derived import derived_file, put_derived_file
 from moda_core.storage.registry.objects import Objects
 from moda_core.storage.registry.records import put_once, read_record
+from moda_core.storage.registry.uploads import Uploads
 from moda_core.storage.registry.versions import Alias, NamedVersions, Version
 
 __all__ = ["Registry", "Resolved"]
@@ -58,6 +60,7 @@ class Registry:
         self._models = NamedVersions(self._objects, "model")
         self._datasets = NamedVersions(self._objects, "dataset")
         self._compositions = Compositions(self._objects)
+        self._uploads = Uploads(self._objects)
         self._manifests: dict[str, Manifest | DatasetManifest] = {}
 
     def check(self) -> None:
@@ -274,12 +277,32 @@ class Registry:
 
         The same images under the same name are the same version.
         """
-        manifest = datasets.manifest_of(dataset, self.put_blob(datasets.encode(dataset)))
-        digest = self.put_manifest(manifest)
+        digest = self.store_dataset(dataset)
+        self.put_dataset_version(name, digest)
+        return digest
+
+    def put_dataset_version(self, name: str, digest: str) -> None:
+        """Let a stored data set be the latest version of a name, unless it is.
+
+        Raises:
+            NotFound: without its manifest.
+        """
         live = [version for version in self._datasets.versions(name) if not version.deleted]
         if not live or live[-1].digest != digest:
-            self._datasets.publish(name, digest)
-        return digest
+            self.publish_dataset(name, digest)
+
+    def store_dataset(self, dataset: Dataset) -> str:
+        """Store a data set without a name; returns its digest."""
+        return self.put_manifest(datasets.manifest_of(dataset, self.put_blob(datasets.encode(dataset))))
+
+    def publish_dataset(self, name: str, digest: str, job_id: str | None = None) -> int:
+        """Let a stored data set appear as the next version of a name; the same job and digest, once.
+
+        Raises:
+            NotFound: without its manifest.
+        """
+        self.dataset_manifest(digest)
+        return self._datasets.publish(name, digest, job_id)
 
     def resolve_dataset(self, reference: str) -> Resolved[DatasetManifest]:
         """What a data set's reference means now.
@@ -317,9 +340,26 @@ class Registry:
 
     # --- jobs ---
 
+    def put_upload(self, path: Path) -> str:
+        """Keep a file for an import that follows within a week; returns its digest."""
+        return self._uploads.put(path)
+
+    def upload(self, digest: str) -> AbstractContextManager[Path]:
+        """A local file with the bytes of an upload, for as long as the context lasts.
+
+        Raises:
+            NotFound: without it.
+            Corrupt: when its bytes differ from the digest.
+        """
+        return self._uploads.file(digest)
+
     def checkpoints(self, spec_digest: str) -> StoredCheckpoints:
         """Where the run with this spec keeps its checkpoints."""
         return StoredCheckpoints(self._objects, spec_digest)
+
+    def clear_checkpoints(self, spec_digest: str) -> None:
+        """Drop the checkpoints of a run whose result is published."""
+        self.checkpoints(spec_digest).clear()
 
     def claim_publication(self, job_id: str, digests: Sequence[str]) -> list[str]:
         """Decide, once for all, what a job has published: the first claim holds, and everyone gets it."""

@@ -18,7 +18,7 @@ from moda_core.specs import AdaptationSpec, TrainingSpec
 from moda_core.storage import artifacts
 from moda_core.storage.manifests import Manifest
 from moda_core.storage.registry import Registry
-from moda_core.storage.workflows import decompose, evaluate, import_dataset, replace, train
+from moda_core.storage.workflows import decompose, evaluate, import_dataset, replace, store_dataset, train
 from moda_core.storage.workflows.testing import images_of_labels
 from moda_core.training.evaluation import logits
 
@@ -73,6 +73,22 @@ def test_an_import_says_what_it_stored(world: World) -> None:
         "classes": list(DIGITS),
         "images": {"train": 1438, "test": 359},
     }
+
+
+def test_an_import_can_be_stored_without_a_name_and_from_an_upload(tmp_path: Path) -> None:
+    registry, source = Registry(tmp_path / "registry"), tmp_path / "set.npz"
+    pixels, labels = np.zeros((4, 8, 8), dtype=np.uint8), np.array([0, 1, 0, 1])
+    np.savez(source, x_train=pixels, y_train=labels, x_test=pixels, y_test=labels, classes=np.array(["1", "2"]))
+    stored = store_dataset(registry, str(source), control=Listener())
+    assert registry.datasets() == []
+    assert stored == {
+        "digest": registry.resolve_dataset(stored["digest"]).digest,
+        "classes": ["1", "2"],
+        "images": {"train": 4, "test": 4},
+    }
+    upload = f"upload:{registry.put_upload(source)}"
+    source.unlink()
+    assert store_dataset(registry, upload, control=Listener()) == stored
 
 
 def test_training_with_a_threshold_stores_the_trained_and_the_modular_model(world: World) -> None:
