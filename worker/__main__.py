@@ -22,7 +22,7 @@ def main() -> int:
         from worker.execution import Execution
 
         registry = Registry(settings.registry)
-        return serve(settings, Execution(registry, settings.device), registry)
+        return serve(settings, Execution(registry, settings.device, settings.downloads), registry)
     except ModaError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -1,7 +1,8 @@
 """One attempt at a job: take it, do the work, publish once, end it.
 
 Redis cannot fence the store, so a job publishes through one put-if-absent under its id. Whoever finds
-a publication adopts it: two attempts that overlap still give one set of versions and one result.
+a publication adopts it: two attempts that overlap still give one set of versions and one result. From
+the claim on a store that fails is waited for, because half of what the job made may be out already.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
-from moda_core.errors import Cancelled, ModaError, Unavailable
-from worker.contract import JobRecord
+from moda_core.errors import Cancelled, Corrupt, ModaError, StorageFailure, Unavailable
+from worker.contract import JobRecord, TrainRequest, parse_request
 from worker.heartbeat import Heartbeat
 from worker.jobs import Jobs
-from worker.leases import Lease, take
+from worker.leases import Lease, storable, take
 from worker.settings import Timing
 
 __all__ = ["Control", "Executor", "Outcome", "Publications", "Work"]
 
 _log = logging.getLogger(__name__)
 _COMPUTED: Final = "computed"
+_Answer = TypeVar("_Answer")
+_SHORTEST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 
 
@@ -31,7 +35,7 @@ class Outcome:
     """What the work gave.
 
     Attributes:
-        digests: of the manifests to publish, in order.
+        digests: of the manifests to publish, in order; for an import, that of the data set.
         result: what else belongs into the job's result.
     """
 
@@ -49,7 +53,13 @@ class Publications(Protocol):
         """Publish these digests for a job, unless another attempt already has: those that count."""
 
     def publish_version(self, name: str, digest: str, job_id: str | None = None) -> int:
-        """The number of the version of `name` that this job gave `digest`, made when there is none."""
+        """The number of the model's version that this job gave `digest`, made when there is none."""
+
+    def publish_dataset(self, name: str, digest: str, job_id: str | None = None) -> int:
+        """The same for a data set."""
+
+    def clear_checkpoints(self, spec_digest: str) -> None:
+        """Drop the checkpoints of a run whose result is published."""
 
 
 class Control:
@@ -112,21 +122,22 @@ class Work:
         """Do the work: how to end the job."""
         try:
             result = self._result(lease)
+            storable(result)
         except Cancelled:
             return lease.release if self.stopping.is_set() else lease.cancel
         except ModaError as error:
-            reason = str(error)
+            failure: Exception = error
         except Exception as error:  # noqa: BLE001  # whatever broke, the job must end and say so
             _log.exception("job %s failed", lease.record.id)
-            reason = f"{type(error).__name__}: {error}"
+            failure = error
         else:
             return lambda: lease.succeed(result)
-        return lambda: lease.fail(reason)
+        return lambda: lease.fail(failure)
 
     def _result(self, lease: Lease) -> dict[str, Any]:
         """The job's result, computed and published, or adopted from an earlier attempt."""
         record = lease.record
-        published = self._registry.publication(record.id)
+        published = self._published(lease)
         if published is not None:
             return self._versions(record, published, _computed(record, published))
         outcome = self._execute(record, Control(lease, self._heartbeat, self.stopping))
@@ -136,21 +147,66 @@ class Work:
         computed = {"digests": digests, "result": dict(outcome.result)}
         if not self._insist(lambda: lease.report(_COMPUTED, computed)):
             raise Cancelled(f"job {record.id}")
-        published = self._registry.claim_publication(record.id, digests)
+        # A claim that seems to fail may have been made, so it is waited for like what follows it.
+        published = self._patiently(record, lambda: self._registry.claim_publication(record.id, digests))
         return self._versions(record, published, dict(outcome.result) if published == digests else {})
+
+    def _published(self, lease: Lease) -> list[str] | None:
+        """What earlier attempts have published; the first has none before it, and a store that fails ends it."""
+        job_id = lease.record.id
+        if lease.token == 1:
+            return self._registry.publication(job_id)
+        return self._patiently(lease.record, lambda: self._registry.publication(job_id))
 
     def _versions(self, record: JobRecord, published: Sequence[str], result: Mapping[str, Any]) -> dict[str, Any]:
         """Make what was published versions of the name that was asked for, if any."""
-        name = record.request.get("name")
-        models = [
-            f"{name}@{self._registry.publish_version(name, digest, job_id=record.id)}" if name else digest
-            for digest in published
-        ]
+        name, registry = record.request.get("name"), self._registry
+        if record.kind == "import":
+            (digest,) = published
+            number = self._patiently(record, lambda: registry.publish_dataset(str(name), digest, job_id=record.id))
+            return {**result, "dataset": name, "version": number, "digest": digest}
+        models = list(published)
+        if name:
+            numbers = [
+                self._patiently(record, partial(registry.publish_version, name, digest, job_id=record.id))
+                for digest in published
+            ]
+            models = [f"{name}@{number}" for number in numbers]
+        self._clear_checkpoints(record)
         return {**result, "models": models, "digests": list(published)}
+
+    def _clear_checkpoints(self, record: JobRecord) -> None:
+        """Give their space back; whoever asks for the same run again gets what was published."""
+        request = parse_request(record.kind, record.request)
+        if not isinstance(request, TrainRequest):
+            return
+        try:
+            self._registry.clear_checkpoints(request.spec.digest())
+        except StorageFailure as error:
+            _log.warning("checkpoints of job %s stay: %s", record.id, error)
+
+    def _patiently(self, record: JobRecord, use_store: Callable[[], _Answer]) -> _Answer:
+        """Use the store, again and again while it fails.
+
+        Raises:
+            Cancelled: the job was cancelled or lost, or this worker ends; another then adopts what is claimed.
+            Corrupt: no waiting mends what is stored.
+        """
+        pause_s = _SHORTEST_PAUSE_S
+        while True:
+            try:
+                return use_store()
+            except Corrupt:
+                raise
+            except StorageFailure as error:
+                _log.warning("job %s waits for the store: %s", record.id, error)
+            if self.stopping.wait(pause_s) or self._heartbeat.holding != "held":
+                raise Cancelled(f"job {record.id}")
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _insist(self, write: Callable[[], bool]) -> bool:
         """Write to Redis, again and again while it is gone; False when refused, or when the worker ends first."""
-        pause_s = 0.1
+        pause_s = _SHORTEST_PAUSE_S
         while True:
             try:
                 return write()

@@ -52,7 +52,6 @@ TERMINAL: Final[frozenset[JobState]] = frozenset({"succeeded", "failed", "cancel
 class Keys:
     """Names of what jobs keep in Redis."""
 
-    PREFIX: Final = "moda:"
     JOB: Final = "moda:job:"  # + id: a hash, the record
     EVENTS: Final = "moda:events:"  # + id: a stream
     SPEC: Final = "moda:spec:"  # + digest of kind and request: the id of the newest such job
@@ -61,6 +60,7 @@ class Keys:
     RUNNING: Final = "moda:running"  # ids by end of their lease, ms
     WORKERS: Final = "moda:workers"  # names by end of their presence, ms
     REAPER: Final = "moda:reaper"  # held by the one that is sweeping
+    SWEPT: Final = "moda:swept"  # when leases were last looked at, ms
     DOORBELL: Final = "moda:doorbell"  # Celery's queue; its messages carry nothing but a job's id
 
 
@@ -144,14 +144,18 @@ class ImportRequest(Spec):
     """Read a data set's files once, under a name.
 
     Attributes:
-        source: as `moda_core.data.sources.load` takes it; paths as the worker sees them.
-        content: digest of the uploaded bytes, so that another upload to the same path is another job.
+        source: as `moda_core.data.sources.load` takes it, paths as the worker sees them, or
+            ``upload:<digest>`` for a file that the registry keeps.
+        download: fetch official files that are not there; with no path after the colon
+            (``cifar10:``) into a folder of the worker's.
+        content: a stamp of the files as they were at submission, so that changed ones are another job.
     """
 
     name: str
     source: str
     image_size: int | None = None
     seed: int = 0
+    download: bool = False
     content: str | None = None
 
     def __post_init__(self) -> None:
@@ -235,6 +239,7 @@ class JobRecord:
         progress: its newest event, with ``event`` and the event's data.
         result: ``models`` (references), ``digests`` and what else the kind yields, once succeeded.
         error: why it has failed.
+        problem: the same for a program, as `worker.failures.problem` makes it.
     """
 
     id: str
@@ -253,6 +258,7 @@ class JobRecord:
     progress: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
     error: str | None = None
+    problem: dict[str, Any] | None = None
 
     @property
     def done(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from functools import cached_property
+from pathlib import Path
 
 import torch
 
@@ -30,10 +31,11 @@ class Execution:
     Args:
         registry: where models and data sets lie.
         device: ``auto``, ``cpu`` or ``cuda``; CUDA is not touched before the first job.
+        downloads: a folder for official data sets that a user asked to have fetched.
     """
 
-    def __init__(self, registry: Registry, device: str) -> None:
-        self._registry, self._wanted = registry, device
+    def __init__(self, registry: Registry, device: str, downloads: Path) -> None:
+        self._registry, self._wanted, self._downloads = registry, device, downloads
 
     def __call__(self, record: JobRecord, control: Control) -> Outcome:
         """Do what a job asks for."""
@@ -94,15 +96,17 @@ class Execution:
         return Outcome(result=result)
 
     def _import(self, request: ImportRequest, control: Control) -> Outcome:
-        result = workflows.import_dataset(
+        scheme, colon, path = request.source.partition(":")
+        ours = request.download and colon and not path
+        result = workflows.store_dataset(
             self._registry,
-            request.name,
-            request.source,
+            f"{scheme}:{self._downloads / scheme}" if ours else request.source,
             image_size=request.image_size,
             seed=request.seed,
+            download=request.download,
             control=control,
         )
-        return Outcome(result=result)
+        return Outcome(digests=[result["digest"]], result=result)
 
 
 def _decimal(threshold: str | None) -> Decimal | None:

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 class Heartbeat:
     """Renews presence and lease every `heartbeat_s`, and looks for a cancellation every `flag_s`.
 
-    While Redis is gone it tries on. A lease that ran out meanwhile is held again if nobody took the
+    While Redis is gone it tries on every `flag_s`. A lease that ran out meanwhile is held again if nobody took the
     job; otherwise `holding` becomes ``lost``, and the work must stop.
     """
 
@@ -59,13 +59,16 @@ class Heartbeat:
         renewed = -self._timing.heartbeat_s
         while not self._stopping.is_set():
             due = time.monotonic() - renewed >= self._timing.heartbeat_s
+            began = time.monotonic()
             try:
                 if due:
-                    renewed = time.monotonic()
                     self._present(int(self._timing.lease_s * 1000))
                 self._look(renew=due)
             except Unavailable as error:
                 _log.warning("no heartbeat: %s", error)
+            else:
+                # Only now: a renewal that failed is due again at once, not a period later.
+                renewed = began if due else renewed
             self._stopping.wait(self._timing.flag_s)
 
     def _present(self, lasting_ms: int) -> None:

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from moda_core.errors import InvalidInput, NotFound
 from moda_core.specs import canonical_json
 from worker.app import celery_app, ring
-from worker.connection import SOCKET_TIMEOUT_S, answering, connect, shown_address
+from worker.connection import answering, connect, shown_address
 from worker.contract import (
     JobEvent,
     JobKind,
@@ -33,7 +33,6 @@ __all__ = ["Jobs"]
 _log = logging.getLogger(__name__)
 _EVENT_ID: Final = re.compile(r"\d{1,19}(-\d{1,19})?")
 _JOB_ID: Final = re.compile(r"[0-9a-f]{16}")
-LONGEST_WAIT_S: Final = SOCKET_TIMEOUT_S / 2
 
 
 class Jobs:
@@ -114,10 +113,8 @@ class Jobs:
             self.scripts.cancel(args=[job_id])
         return self.get(job_id)
 
-    def events(self, job_id: str, after: str = "0", *, wait_s: float = 0.0, limit: int = 500) -> Sequence[JobEvent]:
+    def events(self, job_id: str, after: str = "0", *, limit: int = 500) -> Sequence[JobEvent]:
         """Up to `limit` events after the one with id `after`, oldest first.
-
-        When there is none it waits `wait_s` seconds for one, and never longer than 1.5.
 
         Raises:
             InvalidInput: `after` is no event's id.
@@ -126,9 +123,8 @@ class Jobs:
         if not _EVENT_ID.fullmatch(after):
             raise InvalidInput("after", after, "not the id of an event", "give one such as 1763800000000-0, or 0")
         self.get(job_id)
-        block_ms = int(min(wait_s, LONGEST_WAIT_S) * 1000) or None
         with answering(self.address):
-            streams = cast("Any", self.redis.xread({Keys.EVENTS + job_id: after}, count=limit, block=block_ms))
+            streams = cast("Any", self.redis.xread({Keys.EVENTS + job_id: after}, count=limit))
         entries = streams[0][1] if streams and isinstance(streams, list) else next(iter((streams or {}).values()), [])
         return [JobEvent(id=eid, event=entry["event"], data=json.loads(entry["data"])) for eid, entry in entries]
 
@@ -198,6 +194,7 @@ def _record(fields: dict[str, str], workers: int, leases: dict[str, bool]) -> Jo
         progress=parsed("progress"),
         result=parsed("result"),
         error=fields.get("error"),
+        problem=parsed("problem"),
     )
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any, Final, Literal, cast
+from typing import Any, Literal, cast
 
 from moda_core.specs import canonical_json
+from worker import failures
 from worker.connection import answering
-from worker.contract import JobRecord
+from worker.contract import JobRecord, JobState
 from worker.jobs import Jobs
 from worker.settings import Timing
 
-__all__ = ["Holding", "Lease", "take"]
+__all__ = ["Holding", "Lease", "storable", "take"]
 
 Holding = Literal["held", "cancel", "lost"]
-_ERROR_CHARACTERS: Final = 2000
 
 
 class Lease:
@@ -42,20 +42,25 @@ class Lease:
 
     def report(self, event: str, data: Mapping[str, Any]) -> bool:
         """Append an event, which is also the job's progress from now; False when refused."""
-        progress = canonical_json({"event": event, **data})
-        return bool(self._call(self._jobs.scripts.event, event, canonical_json(dict(data)), progress))
+        progress = storable({"event": event, **data})
+        return bool(self._call(self._jobs.scripts.event, event, storable(data), progress))
 
     def succeed(self, result: Mapping[str, Any]) -> bool:
-        """End the job with its result; False when refused. Doing it twice is doing it once."""
-        return bool(self._call(self._jobs.scripts.finish, "succeeded", canonical_json(dict(result)), ""))
+        """End the job with its result; False when refused. Doing it twice is doing it once.
 
-    def fail(self, error: str) -> bool:
+        Raises:
+            ValueError: for a result that is no JSON: a NaN, or text that is no Unicode.
+        """
+        return self._finish("succeeded", result=storable(result))
+
+    def fail(self, error: Exception) -> bool:
         """End the job with the reason why; False when refused."""
-        return bool(self._call(self._jobs.scripts.finish, "failed", "", error[:_ERROR_CHARACTERS]))
+        problem = storable(failures.problem(error))
+        return self._finish("failed", error=failures.reason(error), problem=problem)
 
     def cancel(self) -> bool:
         """End the job as cancelled; False when refused."""
-        return bool(self._call(self._jobs.scripts.finish, "cancelled", "", ""))
+        return self._finish("cancelled")
 
     def release(self) -> bool:
         """Give the job back to the queue and ring for another worker; False when refused."""
@@ -64,9 +69,23 @@ class Lease:
             self._jobs.ring(self.record.id)
         return released
 
+    def _finish(self, state: JobState, *, result: str = "", error: str = "", problem: str = "") -> bool:
+        return bool(self._call(self._jobs.scripts.finish, state, result, error, problem))
+
     def _call(self, script: Any, *arguments: str | int) -> object:
         with answering(self._jobs.address):
             return script(args=[self.record.id, self.token, *arguments])
+
+
+def storable(data: Mapping[str, Any]) -> str:
+    """The JSON that Redis keeps.
+
+    Raises:
+        ValueError: for data that is no JSON: a NaN, or text that is no Unicode.
+    """
+    text = canonical_json(dict(data))
+    text.encode()
+    return text
 
 
 def take(jobs: Jobs, job_id: str, worker: str, timing: Timing) -> Lease | None:

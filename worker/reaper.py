@@ -48,7 +48,7 @@ class Reaper:
         with answering(self._jobs.address):
             if not self._jobs.redis.set(Keys.REAPER, "sweeping", nx=True, px=int(timing.reap_s * 900)):
                 return []
-            arguments = [int(timing.ring_s * 1000), timing.max_lost_leases]
+            arguments = [int(timing.ring_s * 1000), timing.max_lost_leases, int(timing.lease_s * 1000)]
             ids = cast("list[str]", self._jobs.scripts.reap(args=arguments))
         for job_id in ids:
             self._jobs.ring(job_id)

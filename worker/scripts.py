@@ -1,8 +1,9 @@
 """Every change of a job in Redis, as Lua: one script is one indivisible step, timed by Redis's own clock.
 
 A *lease* is the place of a job in ``moda:running``, scored with the moment it ends. Its *token* is the
-number of times the job was taken: whoever holds an older one is refused. The key of a job follows from
-its id inside the scripts, which one Redis allows and a Redis cluster would not.
+number of times the job was taken: whoever holds an older one is refused. Time in which Redis itself was
+away counts against no lease. The key of a job follows from its id inside the scripts, which one Redis
+allows and a Redis cluster would not.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ local function enter(id, state, error)
   log(id, 'state', cjson.encode({{state = state, error = error}}))
 end
 
-local function close(id, state, error)
+local function close(id, state, error, problem)
   redis.call('HSET', key(id), 'finished_ms', now())
-  if error then redis.call('HSET', key(id), 'error', error) end
+  if error then redis.call('HSET', key(id), 'error', error, 'problem', problem) end
   redis.call('ZREM', '{Keys.QUEUED}', id)
   redis.call('ZREM', '{Keys.RUNNING}', id)
   enter(id, state, error)
@@ -51,6 +52,17 @@ end
 
 local function ends(id) return tonumber(redis.call('ZSCORE', '{Keys.RUNNING}', id) or '0') end
 
+-- Reapers sweep far more often than every half lease. Where none did, Redis was not to be reached, by
+-- them or by those that renew their leases: each lease then begins anew, once.
+local function pardon(lease_ms)
+  local at, swept = now(), redis.call('GET', '{Keys.SWEPT}')
+  redis.call('SET', '{Keys.SWEPT}', at)
+  if not swept or at - swept <= lease_ms / 2 then return end
+  for _, id in ipairs(redis.call('ZRANGE', '{Keys.RUNNING}', 0, -1)) do
+    redis.call('ZADD', '{Keys.RUNNING}', at + lease_ms, id)
+  end
+end
+
 -- A running job whose lease has ended: true when that settles it, false when it may be taken again.
 local function settled(id, most)
   if get(id, 'cancel') then
@@ -60,8 +72,9 @@ local function settled(id, most)
   local lost = tonumber(get(id, 'lost')) + 1
   if lost < most then return false end
   redis.call('HSET', key(id), 'lost', lost)
+  local remedy = 'it may have been killed for memory: see the log of the worker'
   close(id, 'failed', 'its worker vanished ' .. lost .. ' times without a word, last ' .. get(id, 'worker') ..
-    '; it may have been killed for memory: see the log of the worker')
+    '; ' .. remedy, cjson.encode({{code = 'unavailable', remedy = remedy}}))
   return true
 end
 """
@@ -93,6 +106,7 @@ local state = get(id, 'state')
 if not state then return {{'missing', 0}} end
 if state == 'running' then
   if get(id, 'attempt') == attempt then return {{'taken', tonumber(get(id, 'token'))}} end
+  pardon(tonumber(lease_ms))
   if ends(id) > now() then return {{state, 0}} end
   if settled(id, tonumber(most)) then return {{get(id, 'state'), 0}} end
   redis.call('HINCRBY', key(id), 'lost', 1)
@@ -132,13 +146,13 @@ redis.call('HSET', key(id), 'progress', progress)
 return 1
 """
 
-# id token state result error -> 1, or 0 when refused; done twice by one holder, it is done once
+# id token state result error problem -> 1, or 0 when refused; done twice by one holder, it is done once
 _FINISH: Final = """
-local id, token, state, result, error = unpack(ARGV)
+local id, token, state, result, error, problem = unpack(ARGV)
 if get(id, 'state') == state and get(id, 'token') == token then return 1 end
 if not holds(id, token) then return 0 end
 if result ~= '' then redis.call('HSET', key(id), 'result', result) end
-close(id, state, error ~= '' and error or nil)
+close(id, state, error ~= '' and error or nil, problem)
 return 1
 """
 
@@ -176,10 +190,11 @@ redis.call('ZADD', '{Keys.WORKERS}', at + ARGV[2], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', '{Keys.WORKERS}', '-inf', at)
 """
 
-# ring_ms most -> ids to ring for. Not while as many rings are unheard as jobs are waiting: with no
+# ring_ms most lease_ms -> ids to ring for. Not while as many rings are unheard as jobs are waiting: with no
 # worker to hear them they would pile up without end.
 _REAP: Final = f"""
 local ring_ms, most = tonumber(ARGV[1]), tonumber(ARGV[2])
+pardon(tonumber(ARGV[3]))
 local at, waiting, rings = now(), redis.call('ZCARD', '{Keys.QUEUED}'), {{}}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', '{Keys.RUNNING}', '-inf', at)) do
   if not settled(id, most) then

@@ -55,11 +55,13 @@ class WorkerSettings:
         redis_url: where jobs are kept.
         registry: folder or URL of the registry.
         device: ``auto``, ``cpu`` or ``cuda``; ``auto`` takes CUDA when it is there.
+        downloads: folder for official data sets that are fetched.
     """
 
     redis_url: str = DEFAULT_REDIS_URL
     registry: str = field(default_factory=lambda: str(Path.home() / ".moda" / "registry"))
     device: str = "auto"
+    downloads: Path = field(default_factory=lambda: Path.home() / ".moda" / "downloads")
     timing: Timing = field(default_factory=Timing)
 
     def __post_init__(self) -> None:
@@ -78,4 +80,5 @@ class WorkerSettings:
             redis_url=environment.get("MODA_REDIS_URL") or DEFAULT_REDIS_URL,
             registry=environment.get("MODA_REGISTRY") or str(home / "registry"),
             device=environment.get("MODA_DEVICE") or "auto",
+            downloads=home / "downloads",
         )

@@ -46,9 +46,9 @@ class Bench:
         """The id of a job that counts."""
         return self.jobs.submit(self.counting(**plan)).id
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        """A new fake worker, killed when the test ends."""
-        program = Path(__file__).with_name("fake_worker.py")
+    def start_worker(self, name: str = "fake_worker.py") -> subprocess.Popen[bytes]:
+        """A new worker, killed when the test ends."""
+        program = Path(__file__).with_name(name)
         command = [sys.executable, str(program), self.redis.url, str(self.folder), json.dumps(asdict(self.timing))]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         with self.log.open("ab") as log:

@@ -52,6 +52,12 @@ class FileRegistry:
             number += 1
         return number
 
+    def publish_dataset(self, name: str, digest: str, job_id: str | None = None) -> int:
+        return self.publish_version(f"dataset-{name}", digest, job_id)
+
+    def clear_checkpoints(self, spec_digest: str) -> None:
+        """Nothing of the kind is kept here."""
+
 
 class Counting:
     def __init__(self, folder: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import logging
 from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from moda_core.errors import TrainingFailure, UnreadableFile
 from worker.contract import TERMINAL, Keys
 from worker.heartbeat import Heartbeat
 from worker.leases import take
@@ -26,12 +27,19 @@ def test_a_job_is_held_by_one(bench, jobs):
     assert take(jobs, job_id, "second", bench.timing) is None
 
 
+def now_ms(jobs):
+    seconds, micros = jobs.redis.time()
+    return seconds * 1000 + micros / 1000
+
+
 def test_a_lease_ends_by_redis_clock(bench, jobs):
     job_id = bench.submit()
-    short = replace(bench.timing, lease_s=0.2, heartbeat_s=0.1)
-    first = take(jobs, job_id, "first", short)
-    assert take(jobs, job_id, "second", short) is None
-    time.sleep(0.25)
+    long = replace(bench.timing, lease_s=600.0)
+    before = now_ms(jobs)
+    first = take(jobs, job_id, "first", long)
+    assert before + 599_999 <= jobs.redis.zscore(Keys.RUNNING, job_id) <= now_ms(jobs) + 600_000
+    assert take(jobs, job_id, "second", long) is None
+    jobs.redis.zadd(Keys.RUNNING, {job_id: int(now_ms(jobs))})
     second = take(jobs, job_id, "second", bench.timing)
     assert (first.token, second.token) == (1, 2)
     assert jobs.get(job_id).lost_leases == 1
@@ -44,7 +52,12 @@ def test_a_stale_token_is_refused_every_write(bench, jobs):
     lease = take(jobs, job_id, "second", bench.timing)
     before, events = jobs.get(job_id), jobs.events(job_id)
     assert (stale.renew(), stale.look()) == ("lost", "lost")
-    writes = [stale.succeed({"stale": True}), stale.fail("stale"), stale.cancel(), stale.release()]
+    writes = [
+        stale.succeed({"stale": True}),
+        stale.fail(TrainingFailure("stale", "wait")),
+        stale.cancel(),
+        stale.release(),
+    ]
     assert not any([*writes, stale.report("epoch", {})])
     assert (jobs.get(job_id), jobs.events(job_id)) == (before, events)
     assert lease.succeed({"stale": False})
@@ -71,6 +84,8 @@ def test_the_third_lost_lease_fails_the_job_with_the_reason(bench, jobs):
     assert (record.state, record.lost_leases) == ("failed", 3)
     assert record.error.startswith("its worker vanished 3 times without a word, last w2")
     assert jobs.events(job_id)[-1].data == {"state": "failed", "error": record.error}
+    assert record.problem["code"] == "unavailable"
+    assert record.error.endswith(record.problem["remedy"])
 
 
 def test_a_released_job_is_queued_and_rung_for(bench, jobs):
@@ -100,6 +115,27 @@ def test_a_repeated_call_of_one_taker_gets_its_own_lease(bench, jobs):
     arguments = [bench.submit(), "w", "attempt-1", 60_000, 3]
     assert jobs.scripts.take(args=arguments) == ["taken", 1]
     assert jobs.scripts.take(args=arguments) == ["taken", 1]
+
+
+def test_a_result_that_is_no_json_is_refused_before_the_job_ends(bench, jobs):
+    lease = take(jobs, bench.submit(), "w", bench.timing)
+    for result in ({"accuracy": float("nan")}, {"label": "\udc80"}):
+        with pytest.raises(ValueError, match=r"JSON|surrogates"):
+            lease.succeed(result)
+    assert jobs.get(lease.record.id).state == "running"
+
+
+def test_a_failure_of_any_text_ends_the_job(bench, jobs):
+    lease = take(jobs, bench.submit(), "w", bench.timing)
+    assert lease.fail(UnreadableFile("file", "a\udc80.png", "no image \udc80", "look at a\udc80.png"))
+    record = jobs.get(lease.record.id)
+    assert (record.state, "no image \\udc80" in record.error) == ("failed", True)
+    assert record.problem == {
+        "code": "unreadable-file",
+        "field": "file",
+        "value": "a\\udc80.png",
+        "remedy": "look at a\\udc80.png",
+    }
 
 
 STEPS = st.lists(
@@ -139,7 +175,9 @@ def act(bench, job_id, step, lease, leases):
     elif step == "stop":
         bench.jobs.cancel(job_id)
     elif lease:
-        argument = {"report": ("epoch", {}), "succeed": ({},), "fail": ("broken",)}.get(step, ())
+        argument = {"report": ("epoch", {}), "succeed": ({},), "fail": (TrainingFailure("broken", "wait"),)}.get(
+            step, ()
+        )
         return getattr(lease, step)(*argument) not in {False, "lost"}
     return False
 
@@ -159,6 +197,22 @@ def test_a_heartbeat_keeps_the_job_and_the_worker_present(bench, jobs, heartbeat
     bench.until(lambda: jobs.redis.zscore(Keys.RUNNING, job_id) > end + 500)
     assert list(jobs.workers()) == ["w"]
     assert heartbeat.holding == "held"
+
+
+def test_a_renewal_that_fails_is_tried_again_at_once_and_not_a_period_later(bench, jobs, caplog):
+    rare = replace(bench.timing, lease_s=1200.0, heartbeat_s=600.0)
+    heartbeat = Heartbeat(jobs, "w", rare)
+    lease = take(jobs, bench.submit(), "w", rare)
+    bench.redis.stop()
+    with caplog.at_level(logging.WARNING, "worker.heartbeat"):
+        heartbeat.watch(lease)
+        heartbeat.start()
+        bench.until(lambda: "no heartbeat" in caplog.text)
+    bench.redis.start()
+    try:
+        bench.until(lambda: list(jobs.workers()) == ["w"])
+    finally:
+        heartbeat.stop()
 
 
 def test_a_heartbeat_sees_cancellation_and_loss(bench, jobs, heartbeat):

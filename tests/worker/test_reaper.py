@@ -68,6 +68,39 @@ def test_the_last_lost_lease_is_settled_without_a_worker(bench, jobs):
     assert jobs.get(job_id).state == "failed"
 
 
+def outage(jobs, seconds):
+    """Let nobody have reached Redis for some time."""
+    seconds_now, _ = jobs.redis.time()
+    jobs.redis.set(Keys.SWEPT, int((seconds_now - seconds) * 1000))
+    for job_id in jobs.redis.zrange(Keys.RUNNING, 0, -1):
+        jobs.redis.zadd(Keys.RUNNING, {job_id: 1})
+
+
+@pytest.mark.parametrize("back_first", ["reaper", "other worker"])
+def test_time_without_redis_counts_against_no_lease(bench, jobs, back_first):
+    timing = replace(bench.timing, lease_s=60.0, max_lost_leases=1)
+    reaper, job_id = Reaper(jobs, timing), bench.submit()
+    assert sweep(jobs, reaper) == []
+    lease = take(jobs, job_id, "w", timing)
+    outage(jobs, 100)
+    if back_first == "reaper":
+        assert sweep(jobs, reaper) == []
+    assert take(jobs, job_id, "other", timing) is None
+    assert (jobs.get(job_id).state, jobs.get(job_id).lost_leases) == ("running", 0)
+    assert lease.renew() == "held"
+
+
+def test_a_lease_is_given_time_once(bench, jobs, reaper):
+    job_id = bench.submit()
+    sweep(jobs, reaper)
+    take(jobs, job_id, "w", bench.timing)
+    outage(jobs, 100)
+    assert sweep(jobs, reaper) == []
+    jobs.redis.zadd(Keys.RUNNING, {job_id: 1})
+    jobs.redis.delete(Keys.DOORBELL)
+    assert sweep(jobs, reaper) == [job_id]
+
+
 def test_one_sweeps_at_a_time(bench, jobs, reaper):
     unheard(jobs, bench.submit())
     assert len(reaper.sweep()) == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
+from dataclasses import replace
 
 from worker.contract import EvaluateRequest
 
@@ -131,6 +133,20 @@ def test_a_running_job_outlives_redis(bench):
     assert (record.state, record.attempts, record.lost_leases) == ("succeeded", 1, 0)
     assert bench.versions() == ["count-000001"]
     assert bench.ended(bench.submit()).state == "succeeded", "the worker does not hear the doorbell any more"
+
+
+def test_a_healthy_job_outlives_a_redis_that_was_away_for_longer_than_a_lease(bench):
+    bench.timing = replace(bench.timing, max_lost_leases=1)
+    bench.start_worker()
+    job_id = bench.submit(steps=100, pause_s=0.05)
+    bench.start_worker()
+    bench.until_step(job_id, 3)
+    bench.redis.stop()
+    time.sleep(1.5 * bench.timing.lease_s)
+    bench.redis.start()
+    record = bench.ended(job_id)
+    assert (record.state, record.error, record.attempts) == ("succeeded", None, 1)
+    assert bench.versions() == ["count-000001"]
 
 
 def test_a_job_that_ends_while_redis_is_gone_succeeds_when_it_is_back(bench):
