@@ -31,6 +31,7 @@ __all__ = [
     "JobEvent",
     "JobKind",
     "JobList",
+    "JobProblem",
     "JobState",
     "Kind",
     "Links",
@@ -245,6 +246,11 @@ class DatasetImport(_Request):
     )
     image_size: int | None = Field(default=None, ge=8, le=1024, description="Resize to this many pixels per side.")
     seed: int = Field(default=0, ge=0, description="Of the split, where the source has none of its own.")
+    download: bool = Field(
+        default=False,
+        description="Fetch official files that are not there: `cifar10`, `cifar100`, `svhn`, `mnist` and "
+        "`fashion-mnist` alone are kept in the worker's own folder.",
+    )
 
 
 class AliasRequest(_Request):
@@ -314,6 +320,15 @@ class PredictionList(_Answer):
 # What jobs answer
 
 
+class JobProblem(_Answer):
+    """Why a job has failed, in the members of a problem document."""
+
+    code: str = Field(examples=["training-failure"])
+    field: str | None = None
+    value: Any = None
+    remedy: str | None = None
+
+
 class Job(_Answer):
     """A job's record."""
 
@@ -337,6 +352,7 @@ class Job(_Answer):
         default=None, description="When it has succeeded.", examples=[{"models": ["digits-cnn@1", "digits-cnn@2"]}]
     )
     error: str | None = Field(default=None, description="Why it has failed.")
+    problem: JobProblem | None = Field(default=None, description="The same, for a program.")
     links: Links = Field(examples=[{"self": "/jobs/6f1c", "events": "/jobs/6f1c/events"}])
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import AsyncIterator
-from pathlib import Path, PureWindowsPath
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -12,23 +12,25 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
+from moda_core.data import sources
 from moda_core.errors import InvalidInput, UnreadableFile, UnsupportedType
+from moda_core.files import storing
+from moda_core.specs import canonical_json, sha256
 from moda_core.storage.manifests import DatasetManifest
 from moda_core.storage.references import check_stored_name
-from moda_core.storage.registry import Resolved
+from moda_core.storage.registry import Registry, Resolved
+from moda_core.storage.workflows.importing import UPLOAD
 from service.api.dependencies import Parts
 from service.api.jobs import accepted
 from service.schemas import Dataset, DatasetImport, DatasetList, Job
 from service.settings import Settings
-from service.uploads import keep
+from service.uploads import received
 from worker.contract import ImportRequest
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["data sets"])
 
-_EMBEDDED = "digits"
-_PREFIXES = {"cifar10", "cifar100", "svhn", "mnist", "fashion-mnist"}
 _SUFFIXES = (".npz", ".zip")
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -88,8 +90,9 @@ def datasets(parts: Parts) -> DatasetList:
 @router.post("/datasets", status_code=202, openapi_extra=_BODY)
 def import_dataset(sent: Annotated[Any, Depends(_sent)], parts: Parts, response: Response) -> Job:
     """Import a data set under a name: an uploaded file, or one that the server has."""
-    request = _from_form(sent, parts.settings) if isinstance(sent, FormData) else _from_source(sent, parts.settings)
-    return accepted(parts, response, request)
+    if isinstance(sent, FormData):
+        return accepted(parts, response, _from_form(sent, parts.settings, parts.registry))
+    return accepted(parts, response, _from_source(sent, parts.settings.import_dir))
 
 
 @router.get("/datasets/{ref}")
@@ -104,43 +107,85 @@ def delete(ref: str, parts: Parts) -> None:
     parts.registry.delete_dataset(ref)
 
 
-def _from_form(form: FormData, settings: Settings) -> ImportRequest:
+def _from_form(form: FormData, settings: Settings, registry: Registry) -> ImportRequest:
     file = form.get("file")
     if not isinstance(file, UploadFile):
         raise InvalidInput("file", None, "no file", "send an .npz or .zip file as the part named file")
     members = {key: value for key, value in form.items() if key != "file"}
-    asked = _validated({**members, "source": "upload"})
+    asked = _validated({**members, "source": UPLOAD})
+    if asked.download:
+        raise InvalidInput("download", True, "not for a file that is sent", "leave it out")
     check_stored_name("name", asked.name)
     suffix = Path(file.filename or "").suffix.lower()
     if suffix not in _SUFFIXES:
         raise UnsupportedType("file", file.filename, "not a kind of data set", "send an .npz or .zip file")
-    _check_archive(file)
-    path, digest = keep(file.file, settings.uploads, suffix)
+    with received(file.file, settings.uploads, suffix) as path:
+        _check_archive(path, str(file.filename))
+        source = f"{UPLOAD}:{registry.put_upload(path)}"
+    return ImportRequest(name=asked.name, source=source, image_size=asked.image_size, seed=asked.seed)
+
+
+def _check_archive(path: Path, name: str) -> None:
+    """Refuse at once what can be seen to be no data set.
+
+    Raises:
+        InvalidInput: of any class, about the part named file, under the name that its sender knows.
+    """
+    try:
+        sources.check(path)
+    except UnsupportedType as error:
+        raise UnreadableFile("file", name, "not a whole archive", "send an .npz or .zip file") from error
+    except InvalidInput as error:
+        value = name if error.value == path.name else error.value
+        raise type(error)("file", value, error.problem, error.remedy) from error
+
+
+def _from_source(asked: DatasetImport, folder: Path | None) -> ImportRequest:
+    """The import of what the server has, with a stamp of it as it is now."""
+    check_stored_name("name", asked.name)
+    scheme, colon, path = asked.source.partition(":")
+    official = scheme in sources.schemes() and bool(colon or asked.download)
+    if asked.download and not official:
+        remedy = f"download one of {', '.join(sources.schemes())}"
+        raise InvalidInput("download", asked.source, "not a set that is published", remedy)
+    source, content = asked.source, None
+    if official and not path:
+        if not asked.download:
+            remedy = f"name a folder of the server ({scheme}:PATH), or set download"
+            raise InvalidInput("source", asked.source, "no path after the colon", remedy)
+        source = f"{scheme}:"
+    elif source != sources.EMBEDDED:
+        found = _allowed(path if official else source, folder)
+        if not official:
+            sources.check(found)
+        source, content = f"{scheme}:{found}" if official else str(found), _stamp(found)
     return ImportRequest(
-        name=asked.name, source=str(path), image_size=asked.image_size, seed=asked.seed, content=digest
+        name=asked.name,
+        source=source,
+        image_size=asked.image_size,
+        seed=asked.seed,
+        download=asked.download,
+        content=content,
     )
 
 
-def _check_archive(file: UploadFile) -> None:
-    """Refuse at once what cannot be imported later: half an archive, or one with paths that lead out of it."""
-    try:
-        with zipfile.ZipFile(file.file) as archive:
-            paths = [PureWindowsPath(name) for name in archive.namelist()]
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
-        raise UnreadableFile("file", file.filename, "not a whole archive", "send an .npz or .zip file") from error
-    for path in paths:
-        if path.anchor or ".." in path.parts:
-            raise UnreadableFile("file", path.as_posix(), "a path that leads out of the archive", "pack it again")
+def _stamp(path: Path) -> str:
+    """What changes whenever a file at or below a path does: no content is read for it."""
+    with storing(path):
+        return sha256(canonical_json([[str(file), *_times(file)] for file in sorted(_files(path))]))
 
 
-def _from_source(asked: DatasetImport, settings: Settings) -> ImportRequest:
-    check_stored_name("name", asked.name)
-    source = asked.source
-    if source != _EMBEDDED:
-        prefix, colon, path = source.partition(":")
-        known = bool(colon) and prefix in _PREFIXES
-        source = (f"{prefix}:" if known else "") + str(_allowed(path if known else source, settings.import_dir))
-    return ImportRequest(name=asked.name, source=source, image_size=asked.image_size, seed=asked.seed)
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    for folder, _, names in os.walk(path):
+        for name in names:
+            yield Path(folder) / name
+
+
+def _times(file: Path) -> tuple[int, int, int]:
+    found = file.lstat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _allowed(path: str, folder: Path | None) -> Path:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from moda_core.errors import ModaError, NotFound, Unavailable
+from moda_core.errors import NotFound, Unavailable
 from moda_core.storage.registry import Registry
 from service.api.dependencies import Parts
 from service.schemas import Job, JobList
@@ -93,14 +93,18 @@ async def events(
 
 
 def _still_there(registry: Registry, done: JobRecord) -> bool:
-    """Whether what a job has published can still be used."""
+    """Whether what a job has published can still be used, and its data set's name still means that data set.
+
+    Raises:
+        StorageFailure: when that cannot be told now.
+    """
     result = done.result or {}
     try:
         for reference in result.get("models", []):
             registry.resolve(reference)
         if "dataset" in result:
-            registry.resolve_dataset(result["dataset"])
-    except ModaError:
+            return registry.resolve_dataset(result["dataset"]).digest == str(result["digest"])
+    except NotFound:
         return False
     return True
 

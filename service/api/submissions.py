@@ -7,7 +7,8 @@ from fastapi import APIRouter, Response
 from moda_core.architectures import catalogue
 from moda_core.errors import Conflict, NotFound
 from moda_core.specs import AdaptationSpec, TrainingSpec, parse_threshold
-from moda_core.storage.manifests import canonical_threshold
+from moda_core.storage.manifests import Manifest, canonical_threshold
+from moda_core.storage.references import check_stored_name, derived_name
 from moda_core.storage.registry import Registry
 from service.api.dependencies import Parts
 from service.api.jobs import accepted
@@ -40,7 +41,9 @@ def train(body: TrainRequest, parts: Parts, response: Response) -> Job:
     threshold = body.threshold
     if threshold is None and spec.objective == "modular":
         threshold = _DEFAULT_THRESHOLD
-    name = body.name or "-".join(part for part in (dataset.name, spec.architecture.rpartition("/")[2]) if part)
+    architecture = spec.architecture.rpartition("/")[2]
+    name = body.name or (derived_name(dataset.name, architecture) if dataset.name else architecture)
+    check_stored_name("name", name)
     canonical = None if threshold is None else canonical_threshold(parse_threshold(threshold))
     return accepted(parts, response, contract.TrainRequest(name=name, spec=spec, threshold=canonical))
 
@@ -53,7 +56,10 @@ def decompose(body: DecomposeRequest, parts: Parts, response: Response) -> Job:
     if model.manifest.kind not in {"trained", "modular"}:
         problem = f"a {model.manifest.kind} model cannot be decomposed"
         raise Conflict(problem, "decompose the trained model that it was made from")
-    request = contract.DecomposeRequest(name=body.name or model.name, model=model.digest, threshold=threshold)
+    if model.manifest.kind == "trained":
+        _training_data(parts.registry, model.manifest)
+    name = _checked(body.name) or model.name
+    request = contract.DecomposeRequest(name=name, model=model.digest, threshold=threshold)
     return accepted(parts, response, request)
 
 
@@ -67,9 +73,9 @@ def replace(body: ReplaceRequest, parts: Parts, response: Response) -> Job:
     if strong.manifest.kind not in {"modular", "composed"}:
         problem = f"a {strong.manifest.kind} model has no modules to take"
         raise Conflict(problem, "decompose it first, and name the modular version as the strong model")
-    if body.dataset is None and weak.manifest.dataset is None:
-        raise Conflict("it is not known on what data the weak model was trained", "name a data set")
-    name = body.name or (f"{weak.name}-patched" if weak.name else None)
+    if body.dataset is None:
+        _training_data(parts.registry, weak.manifest)
+    name = _checked(body.name) or (derived_name(weak.name, "patched") if weak.name else None)
     request = contract.ReplaceRequest(
         name=name,
         weak=weak.digest,
@@ -79,6 +85,24 @@ def replace(body: ReplaceRequest, parts: Parts, response: Response) -> Job:
         spec=AdaptationSpec(epochs=body.epochs),
     )
     return accepted(parts, response, request)
+
+
+def _checked(name: str | None) -> str | None:
+    """A name that a version can be published under, if one was asked for."""
+    return None if name is None else check_stored_name("name", name)
+
+
+def _training_data(registry: Registry, manifest: Manifest) -> None:
+    """Make sure that the data a model was trained on is known, and there.
+
+    Raises:
+        Conflict: the model does not name it.
+        NotFound: the store has lost it.
+    """
+    if manifest.dataset is None:
+        remedy = "train the model here, or name a data set where the request has a field for one"
+        raise Conflict("it is not known on what data the model was trained", remedy)
+    registry.dataset_manifest(manifest.dataset["digest"])
 
 
 def _with_class(registry: Registry, reference: str, label: str) -> str:

@@ -22,9 +22,10 @@ def test_settings_come_from_the_environment_and_default_to_loopback(monkeypatch:
     assert Settings().allowed_hosts == ("moda.example", "10.0.0.5")
 
 
-def test_uploads_lie_beside_a_local_registry_and_at_home_for_another(tmp_path: Path):
-    assert Settings(home=tmp_path).uploads == tmp_path / "registry" / "uploads"
-    assert Settings(home=tmp_path, registry="s3://bucket/models").uploads == tmp_path / "uploads"
+def test_what_is_sent_lies_where_its_copy_will_be_if_that_is_here(tmp_path: Path):
+    assert Settings(home=tmp_path).uploads == tmp_path / "registry" / ".received"
+    assert Settings(home=tmp_path, registry=f"file://{tmp_path}/there").uploads == tmp_path / "there" / ".received"
+    assert Settings(home=tmp_path, registry="s3://bucket/models").uploads == tmp_path / ".received"
 
 
 @pytest.mark.parametrize("wrong", [{"device": "tpu"}, {"port": 70_000}, {"max_pixels": 0}])
