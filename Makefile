@@ -44,8 +44,8 @@ demo: $(INSTALLED) ## the whole product on real handwritten digits, with a repor
 up: $(INSTALLED) ## start Redis, a worker and the service on 127.0.0.1:8000, and leave them running
 	@$(BIN)/moda up $(ARGS)
 
-test: $(INSTALLED) ## all tests
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+test: $(INSTALLED) ## all tests; those that this machine cannot run are named
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -rs $(ARGS)
 
 lint: $(INSTALLED) ## style and formatting
 	@$(BIN)/ruff check .

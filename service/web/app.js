@@ -1,7 +1,7 @@
 // The page: it calls the public API like any other client.
 
 const find = (id) => document.getElementById(id);
-const percent = (share, places = 1) => `${(100 * share).toFixed(places)} %`;
+const percent = (share, places = 1) => `${(100 * share).toFixed(places)}\u00a0%`;
 const JOBS_EVERY_MS = 2000;
 
 /** An element with attributes and children; strings become text, never markup. */
@@ -107,7 +107,7 @@ async function compose() {
   );
   const kept = made.kept_parameters / made.original_parameters;
   find("compose-answer").replaceChildren(
-    element("p", {}, bar(kept), ` keeps ${percent(kept)} of the parameters (${made.kept_parameters.toLocaleString("en")}) `,
+    element("p", {}, bar(kept), element("br"), `Keeps ${percent(kept)} of the parameters (${made.kept_parameters.toLocaleString("en")}) `,
       `and ${percent(made.kept_flops / made.original_flops)} of the operations`,
       made.compose_ms == null ? "." : `, composed in ${made.compose_ms.toFixed(1)} ms.`),
     element("p", {}, element("a", { href: made.links.weights, download: true }, "Download the model"), " · ",
@@ -198,7 +198,7 @@ async function watch() {
         wasBusy = busy;
         find("readiness").textContent = "";
       } catch (error) {
-        find("readiness").textContent = `Jobs: ${error.message}`;
+        find("readiness").textContent = error.message;
       }
     }
     await new Promise((resume) => setTimeout(resume, JOBS_EVERY_MS));
