@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
-from functools import lru_cache
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -123,7 +122,6 @@ def _one_of(field: str, value: object, allowed: Sequence[str]) -> None:
         raise InvalidInput(field, value, "not a known choice", f"choose one of {', '.join(allowed)}")
 
 
-@lru_cache
 def _kinds(spec: type) -> Mapping[str, Any]:
     """The declared type of every field."""
     return get_type_hints(spec)
@@ -161,7 +159,7 @@ class Spec:
     """
 
     def __post_init__(self) -> None:
-        for name, kind in _kinds(type(self)).items():
+        for name, kind in _kinds(self.__class__).items():
             object.__setattr__(self, name, _of_kind(name, getattr(self, name), kind))
 
     def to_json(self) -> dict[str, Any]:

@@ -19,10 +19,11 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from moda_core.errors import Cancelled, ModaError, TrainingFailure, Unavailable
+from moda_core.errors import Cancelled, InvalidInput, ModaError, TrainingFailure, Unavailable
+from moda_core.files import storing
 from service import schemas
 from service.event_stream import StreamedEvent, streamed_events
-from service.problems import error_from_response
+from service.problems import error_from_problem, error_from_response
 
 __all__ = ["DEFAULT_URL", "FINAL_STATES", "Client", "as_plain"]
 
@@ -47,7 +48,10 @@ class Client:
         self, url: str = DEFAULT_URL, *, timeout_s: float = 60.0, transport: httpx.BaseTransport | None = None
     ) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self.url, timeout=timeout_s, transport=transport, trust_env=False)
+        try:
+            self._http = httpx.Client(base_url=self.url, timeout=timeout_s, transport=transport, trust_env=False)
+        except httpx.InvalidURL as error:
+            raise InvalidInput("url", url, f"not an address ({error})", f"give one such as {DEFAULT_URL}") from error
 
     def close(self) -> None:
         """Close its connections."""
@@ -61,15 +65,18 @@ class Client:
 
     # Data sets
 
-    def import_dataset(self, name: str, source: str, *, image_size: int | None = None, seed: int = 0) -> schemas.Job:
-        """Start the import of a data set that the service can reach by itself."""
-        body = {"name": name, "source": source, "image_size": image_size, "seed": seed}
+    def import_dataset(
+        self, name: str, source: str, *, image_size: int | None = None, seed: int = 0, download: bool = False
+    ) -> schemas.Job:
+        """Start the import of a data set that the service can reach by itself, or download."""
+        body = {"name": name, "source": source, "image_size": image_size, "seed": seed, "download": download or None}
         return self._post("/datasets", schemas.Job, json=_given(body))
 
-    def upload_dataset(self, name: str, file: Path) -> schemas.Job:
+    def upload_dataset(self, name: str, file: Path, *, image_size: int | None = None, seed: int = 0) -> schemas.Job:
         """Send an ``.npz`` or ``.zip`` file, and start its import."""
+        form = _given({"name": name, "image_size": image_size, "seed": seed or None})
         with file.open("rb") as content:
-            return self._post("/datasets", schemas.Job, data={"name": name}, files={"file": (file.name, content)})
+            return self._post("/datasets", schemas.Job, data=form, files={"file": (file.name, content)})
 
     def datasets(self) -> list[schemas.Dataset]:
         """Every data set."""
@@ -142,15 +149,18 @@ class Client:
         """The record of a job that has succeeded.
 
         Raises:
-            TrainingFailure: if it failed, with its reason.
             Cancelled: if it was cancelled.
+            ModaError: if it failed, of the class and with the reason that it failed with in the worker.
         """
         for event in self.events(job_id):
             if on_event is not None:
                 on_event(event)
         job = self.job(job_id)
         if job.state == "failed":
-            raise TrainingFailure(f"job {job_id} failed: {job.error}", "the worker's log says more")
+            if job.problem is None:
+                raise TrainingFailure(f"job {job_id} failed: {job.error}", "the worker's log says more")
+            members = {**as_plain(job.problem), "detail": f"job {job_id} failed: {job.error}"}
+            raise error_from_problem(members, 422)
         if job.state == "cancelled":
             raise Cancelled(f"job {job_id}")
         return job
@@ -237,7 +247,7 @@ class Client:
         try:
             with self._reached(), self._http.stream("GET", path, params=params or {}) as response:
                 _raise_for(response)
-                with partial.open("wb") as file:
+                with storing(to), partial.open("wb") as file:
                     for chunk in response.iter_bytes():
                         file.write(chunk)
             partial.replace(to)
@@ -251,6 +261,8 @@ class Client:
             yield
         except httpx.TimeoutException as error:
             raise Unavailable(f"the service at {self.url} did not answer in time", "try again later") from error
+        except httpx.UnsupportedProtocol as error:
+            raise InvalidInput("url", self.url, "not an http address", f"give one such as {DEFAULT_URL}") from error
         except httpx.TransportError as error:
             remedy = "start it with `moda up`, or name another with --url or MODA_URL"
             raise Unavailable(f"the service at {self.url} cannot be reached ({error})", remedy) from error

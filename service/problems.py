@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from moda_core import errors
 
-__all__ = ["error_from_response"]
+__all__ = ["error_from_problem", "error_from_response"]
 
 _CODES: dict[str, type[errors.ModaError]] = {
     re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower(): getattr(errors, name) for name in errors.__all__
@@ -33,7 +34,11 @@ def error_from_response(status: int, content: bytes) -> errors.ModaError:
     Its class comes from the problem's ``code``, else from the status; a plain `ModaError` is left for
     what is neither.
     """
-    problem = _problem(content)
+    return error_from_problem(_problem(content), status)
+
+
+def error_from_problem(problem: Mapping[str, Any], status: int) -> errors.ModaError:
+    """The error that the members of a problem document stand for; `status` decides where its ``code`` does not."""
     kind = _CODES.get(str(problem.get("code"))) or _STATUSES.get(status, errors.ModaError)
     # Made without __init__, which would compose the message anew from parts that arrive cut short.
     error = kind.__new__(kind, _message(status, problem))
@@ -52,7 +57,7 @@ def _problem(content: bytes) -> dict[str, Any]:
     return problem if isinstance(problem, dict) else {}
 
 
-def _message(status: int, problem: dict[str, Any]) -> str:
+def _message(status: int, problem: Mapping[str, Any]) -> str:
     message = str(problem.get("detail") or problem.get("title") or f"the service answered with status {status}")
     items = problem.get("errors") or []
     if len(items) > 1:

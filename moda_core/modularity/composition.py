@@ -22,7 +22,15 @@ from moda_core.structure.operations import Held
 from moda_core.structure.slicing import Masks, Plan, plan
 from moda_core.structure.unitgraph import UnitGraph, unit_graph
 
-__all__ = ["check_composable", "check_threshold", "compose", "composition_masks", "composition_plan", "cut_weights"]
+__all__ = [
+    "check_composable",
+    "check_threshold",
+    "compose",
+    "composition_masks",
+    "composition_plan",
+    "cut_weights",
+    "held_masks",
+]
 
 
 def compose(model: Model, labels: Sequence[str], threshold: Decimal | None = None) -> ModularModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "list_all"]
 
+_SCHEME = re.compile(r"[a-z0-9-]{2,}:")  # two letters at least: C: is a drive
 _UPLOADED = (".npz", ".zip")
 
 
@@ -39,6 +41,9 @@ def add(
     ],
     image_size: Annotated[int | None, typer.Option("--image-size", help="Resize to this many pixels.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the split, where the source has none.")] = 0,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch a published set (cifar10, svhn, ...): the worker downloads it.")
+    ] = False,
     on_service: Annotated[
         bool, typer.Option("--on-service", help="SOURCE is a path in the service's import folder: send nothing.")
     ] = False,
@@ -57,13 +62,11 @@ def add(
     from service.client import Client
 
     with Client(url, timeout_s=600) as client:
-        if on_service or not Path(source).exists():
-            job = client.import_dataset(name, source, image_size=image_size, seed=seed)
-        elif image_size is not None or seed:
-            raise InvalidInput("--image-size, --seed", source, "not for files that are sent", "leave them out")
+        if on_service or download or _named(source):
+            job = client.import_dataset(name, source, image_size=image_size, seed=seed, download=download)
         else:
             with _file_to_send(Path(source)) as file:
-                job = client.upload_dataset(name, file)
+                job = client.upload_dataset(name, file, image_size=image_size, seed=seed)
         show_job(job if detach else follow(client, job, quiet=as_json), as_json=as_json)
 
 
@@ -76,19 +79,29 @@ def list_all(*, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     show([as_plain(dataset) for dataset in datasets], as_json=as_json, people=lambda: _table(datasets))
 
 
+def _named(source: str) -> bool:
+    """Whether a source is one that the service knows by name: ``digits``, or ``cifar10:PATH``."""
+    return source == "digits" or bool(_SCHEME.match(source))
+
+
 @contextmanager
 def _file_to_send(source: Path) -> Iterator[Path]:
     """The file itself, or a folder as a zip that is removed afterwards."""
+    if not source.exists():
+        raise InvalidInput(
+            "source", str(source), "there is no such file or folder", "see `moda dataset add --help` for what is taken"
+        )
     if source.is_file():
-        if source.suffix not in _UPLOADED:
+        if source.suffix.lower() not in _UPLOADED:
             raise InvalidInput("source", str(source), "not a data-set file", f"give one of {', '.join(_UPLOADED)}")
         yield source
         return
     with tempfile.TemporaryDirectory() as folder:
         packed = Path(folder) / f"{source.resolve().name}.zip"
-        with ZipFile(packed, "w") as archive:
-            for file in sorted(path for path in source.rglob("*") if path.is_file()):
-                archive.write(file, file.relative_to(source))
+        # Empty folders too: a class without an image must be seen to be missing.
+        with ZipFile(packed, "w", strict_timestamps=False) as archive:
+            for path in sorted(source.rglob("*")):
+                archive.write(path, path.relative_to(source))
         yield packed
 
 

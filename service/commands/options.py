@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -38,5 +38,6 @@ Threshold = Annotated[
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Print the job and return; it goes on by itself.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The file to write.")]
 Device = Annotated[
-    str, typer.Option("--device", envvar="MODA_DEVICE", help="auto, cpu or cuda; auto takes CUDA when it is there.")
+    Literal["auto", "cpu", "cuda"],
+    typer.Option("--device", envvar="MODA_DEVICE", help="auto, cpu or cuda; auto takes CUDA when it is there."),
 ]

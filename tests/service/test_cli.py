@@ -299,6 +299,35 @@ def test_a_folder_of_images_is_sent_as_a_zip(fake: Fake, tmp_path: Path) -> None
     assert b"cat/1.png" in fake.asked[0][2]
 
 
+def test_a_folder_without_an_image_is_sent_too(fake: Fake, tmp_path: Path) -> None:
+    (tmp_path / "pets" / "dog").mkdir(parents=True)
+    moda("dataset", "add", "pets", str(tmp_path / "pets"))
+    assert b"dog/" in fake.asked[0][2]
+
+
+def test_the_size_and_the_seed_go_with_what_is_sent(fake: Fake, tmp_path: Path) -> None:
+    (tmp_path / "pets.NPZ").write_bytes(b"arrays")
+    moda("dataset", "add", "pets", str(tmp_path / "pets.NPZ"), "--image-size", "16", "--seed", "3")
+    sent = fake.asked[0][2]
+    assert b'name="image_size"\r\n\r\n16' in sent
+    assert b'name="seed"\r\n\r\n3' in sent
+
+
+def test_a_folder_called_digits_does_not_shadow_the_digits(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "digits").mkdir()
+    monkeypatch.chdir(tmp_path)
+    moda("dataset", "add", "digits", "digits")
+    assert fake.asked[0][2]["source"] == "digits"
+
+
+def test_a_path_that_is_not_there_is_said_to_be(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    assert moda("dataset", "add", "pets", "pest.npz") == 2
+    assert "there is no such file or folder" in " ".join(capsys.readouterr().err.split())
+    assert fake.asked == []
+
+
 ENDINGS = [
     (errors.InvalidInput("threshold", "2", "outside [0, 1]", "give 0.9"), 2),
     (errors.UnreadableImage("image", "x", "not an image", "send a PNG"), 2),
