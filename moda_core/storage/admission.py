@@ -17,6 +17,7 @@ from torch import Tensor
 
 from moda_core.architectures import catalogue
 from moda_core.errors import InvalidInput, UnreadableFile, Untraceable
+from moda_core.modularity.composition import held_masks
 from moda_core.modularity.models import ModularModel
 from moda_core.specs import ArchitectureSpec
 from moda_core.storage.descriptions import CountsDescription, PatchedDescription, WeightsDescription
@@ -220,10 +221,7 @@ def _check_ascending(name: str, indices: Shaped[Tensor, "held"], bound: int) -> 
 def check_holds_enough(model: ModularModel) -> None:
     """A composed model must hold every element that composing it from its units asks for."""
     graph = unit_graph(model.architecture)
-    masks = {layer.name: torch.zeros(layer.units, dtype=torch.bool) for layer in graph.layers}
-    for name, units in model.counts.units.items():
-        masks[name][units] = True
-    for name, needed in plan(graph, masks, model.rows).held.items():
+    for name, needed in plan(graph, held_masks(model), model.rows).held.items():
         if name not in model.weights:
             raise _UnfitError(f"its units need {name}, which is not there")
         for axis, size in enumerate(graph.state_shapes[name]):
