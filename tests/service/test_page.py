@@ -58,7 +58,10 @@ def test_two_classes_are_composed_and_an_image_is_predicted(page: Page, service:
     [expected] = predict(network(model), [decode(png(7))]).tolist()
     best = max(zip(expected, model.labels, strict=True))
 
+    service.http.post("/decompose", json={"model": "animals", "threshold": "0.8"})
+
     page.goto("/")
+    expect(page.locator("#jobs tbody")).to_contain_text("worker")  # why the job waits
     page.get_by_role("button", name="animals@1").click()
     for label in ("ship", "cat"):
         page.get_by_label(label).check()
