@@ -17,7 +17,7 @@ def test_the_environment_decides():
         {"MODA_REDIS_URL": "redis://elsewhere:1/2", "MODA_HOME": "/srv/moda", "MODA_DEVICE": "cpu"}
     )
     assert (settings.redis_url, settings.device) == ("redis://elsewhere:1/2", "cpu")
-    assert settings.registry == str(Path("/srv/moda/registry"))
+    assert (settings.registry, settings.downloads) == ("/srv/moda/registry", Path("/srv/moda/downloads"))
     assert WorkerSettings.from_environment({"MODA_REGISTRY": "s3://bucket/moda"}).registry == "s3://bucket/moda"
 
 
