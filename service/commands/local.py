@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from moda_core.data.images import decode
 from moda_core.files import write_atomically
 from moda_core.modularity.composition import compose
@@ -18,14 +16,14 @@ from moda_core.modularity.models import Model
 from moda_core.modularity.networks import network, predict
 from moda_core.specs import TrainingSpec, parse_threshold
 from moda_core.storage import artifacts, workflows
-from moda_core.storage.manifests import canonical_threshold
 from moda_core.storage.registry import Registry
+from service.answers import composition_answer, prediction_answer
 from service.client import as_plain
 from service.commands.following import Watcher, watching
 from service.commands.terminal import show, table
 from service.commands.using import composition_table, prediction_table
+from service.inference.device import chosen_device
 from service.inference.servables import Servable, servable
-from service.schemas import Composition, Prediction, PredictionList
 
 __all__ = ["Control", "compose_here", "import_here", "predict_here", "train_here"]
 
@@ -69,7 +67,9 @@ def train_here(
     tau = None if threshold is None else parse_threshold(threshold)
     name = name or "-".join(part for part in (dataset.name, spec.architecture.rpartition("/")[2]) if part)
     with watching(f"train {name}", quiet=as_json) as watch:
-        digests = workflows.train(registry, resolved, threshold=tau, device=_device(device), control=Control(watch))
+        digests = workflows.train(
+            registry, resolved, threshold=tau, device=chosen_device(device), control=Control(watch)
+        )
     models = [f"{name}@{registry.publish_version(name, digest)}" for digest in digests]
     result = {"models": models, "digests": digests}
     show(result, as_json=as_json, people=lambda: table("Model", "Digest", rows=zip(models, digests, strict=True)))
@@ -88,19 +88,7 @@ def compose_here(
     registry.put_composition(meant.recipe)
     if out is not None:
         write_atomically(out, artifacts.encode(composed))
-    made = Composition(
-        id=meant.recipe.id,
-        model=meant.model,
-        classes=list(meant.classes),
-        threshold=canonical_threshold(meant.recipe.threshold),
-        kept_parameters=size.kept_parameters,
-        original_parameters=size.original_parameters,
-        kept_flops=size.kept_flops,
-        original_flops=size.original_flops,
-        overlap=size.overlap,
-        compose_ms=elapsed_ms,
-        links={},
-    )
+    made = composition_answer(meant, size, links={}, compose_ms=elapsed_ms)
     show(as_plain(made), as_json=as_json, people=lambda: composition_table(made, out))
 
 
@@ -111,15 +99,9 @@ def predict_here(
     registry = _registry(home)
     meant = servable(registry, model)
     images = [decode(content, field=str(file)) for file, content in zip(files, contents, strict=True)]
-    answering = network(_loaded(registry, meant), _device(device))
+    answering = network(_loaded(registry, meant), chosen_device(device))
     probabilities = predict(answering, images)
-    order = [answering.labels.index(label) for label in meant.classes]
-    answer = PredictionList(
-        model=meant.model,
-        composition=meant.recipe.id if meant.recipe else None,
-        classes=list(meant.classes),
-        predictions=[_prediction(row, meant.classes) for row in probabilities[:, order].tolist()],
-    )
+    answer = prediction_answer(meant, answering.labels, probabilities)
     show(as_plain(answer), as_json=as_json, people=lambda: prediction_table(files, answer))
 
 
@@ -128,17 +110,6 @@ def _loaded(registry: Registry, meant: Servable) -> Model:
     return stored if meant.recipe is None else compose(stored, meant.labels, meant.recipe.threshold)
 
 
-def _prediction(row: Sequence[float], classes: Sequence[str]) -> Prediction:
-    best = max(range(len(row)), key=row.__getitem__)
-    return Prediction(label=classes[best], probability=row[best], probabilities=list(row))
-
-
 def _registry(home: Path) -> Registry:
     """The registry of this home, or the one that MODA_REGISTRY names."""
     return Registry(os.environ.get("MODA_REGISTRY") or home.expanduser() / "registry")
-
-
-def _device(device: str) -> str:
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
