@@ -10,12 +10,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
 from moda_core.structure.operations import Add, Batch, Concatenate, Convolution, Flatten, Input, Linear, Norm
 from moda_core.structure.slicing import Call, Feed, Plan
+from moda_core.structure.steps import (
+    Applied,
+    Attribute,
+    Bias,
+    Concatenation,
+    FullShape,
+    Method,
+    Move,
+    Slot,
+    Zeros,
+    flattened,
+    same,
+    with_slots,
+)
 
 __all__ = ["SlicedModel", "assemble"]
 
@@ -64,143 +77,6 @@ def assemble(plan: Plan, weights: Mapping[str, Tensor]) -> SlicedModel:
     return _Assembly(plan, weights).model()
 
 
-class _Move(nn.Module):
-    """Selects channels, and spreads them among zeros where there are gaps."""
-
-    take: Tensor | None
-    put: Tensor | None
-
-    def __init__(self, feed: Feed) -> None:
-        super().__init__()
-        self.axis, self.width = feed.axis or 0, feed.width
-        self.register_buffer("take", None if feed.take is None else torch.tensor(feed.take), persistent=False)
-        self.register_buffer("put", None if feed.put is None else torch.tensor(feed.put), persistent=False)
-
-    def forward(self, value: Tensor) -> Tensor:
-        if self.take is not None:
-            value = value.index_select(self.axis, self.take)
-        if self.put is None:
-            return value
-        shape = list(value.shape)
-        shape[self.axis] = self.width
-        return value.new_zeros(shape).index_copy(self.axis, self.put, value)
-
-
-class _Bias(nn.Module):
-    """A convolution or linear layer whose input is zero everywhere: its bias, or zero."""
-
-    def __init__(self, shape: tuple[int, ...], axis: int, bias: Tensor | None) -> None:
-        super().__init__()
-        self.shape, self.axis = shape, axis
-        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-
-    def forward(self, image: Tensor) -> Tensor:
-        shape = (image.shape[0], *self.shape[1:])
-        if self.bias is None:
-            return image.new_zeros(shape)
-        aligned = [1] * len(shape)
-        aligned[self.axis] = -1
-        return self.bias.reshape(aligned).expand(shape)
-
-
-@dataclass(frozen=True)
-class _Zeros:
-    """A value that is zero everywhere and was therefore not computed."""
-
-    shape: tuple[int, ...]
-
-    def __call__(self, image: Tensor) -> Tensor:
-        return image.new_zeros((image.shape[0], *self.shape[1:]))
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """The shape that a value has in the root, with the size of the batch at hand."""
-
-    shape: tuple[int, ...]
-    axis: int | None
-
-    def __call__(self, image: Tensor) -> torch.Size | int:
-        shape = torch.Size((image.shape[0], *self.shape[1:]))
-        return shape if self.axis is None else shape[self.axis]
-
-
-@dataclass(frozen=True)
-class _Attribute:
-    """A parameter or buffer that the forward pass reads by itself."""
-
-    owner: nn.Module
-    name: str
-
-    def __call__(self) -> Any:
-        return getattr(self.owner, self.name)
-
-
-@dataclass(frozen=True)
-class _Slot:
-    """The place of a value among arguments."""
-
-    index: int
-
-
-@dataclass(frozen=True)
-class _Applied:
-    """A function with some of its arguments fixed."""
-
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    keywords: dict[str, Any]
-
-    def __call__(self, *values: Any) -> Any:
-        return self.function(*_filled(self.arguments, values), **_filled(self.keywords, values))
-
-
-def _with_slots(argument: Any, slots: Mapping[fx.Node, _Slot]) -> Any:
-    """A traced argument with places instead of nodes."""
-    places: Callable[[fx.Node], Any] = slots.__getitem__
-    return fx.node.map_arg(argument, places)
-
-
-def _filled(template: Any, values: tuple[Any, ...]) -> Any:
-    if isinstance(template, _Slot):
-        return values[template.index]
-    if isinstance(template, tuple | list):
-        return type(template)(_filled(item, values) for item in template)
-    if isinstance(template, dict):
-        return {name: _filled(item, values) for name, item in template.items()}
-    if isinstance(template, slice):
-        return slice(*(_filled(item, values) for item in (template.start, template.stop, template.step)))
-    return template
-
-
-@dataclass(frozen=True)
-class _Method:
-    """A method of the first argument."""
-
-    name: str
-
-    def __call__(self, value: Any, *arguments: Any, **keywords: Any) -> Any:
-        return getattr(value, self.name)(*arguments, **keywords)
-
-
-@dataclass(frozen=True)
-class _Concatenation:
-    """Values side by side along one axis."""
-
-    axis: int
-
-    def __call__(self, *values: Tensor) -> Tensor:
-        return torch.cat(values, self.axis)
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-def _flattened(value: Tensor) -> Tensor:
-    return value.flatten(1)
-
-
 class _Assembly:
     """Builds a `SlicedModel` call by call."""
 
@@ -241,12 +117,12 @@ class _Assembly:
         """The name under which a reader finds what it asked for."""
         source = feed.source.name
         if feed.zeros is not None:
-            return self._step(f"{source}.zeros{len(self.steps)}", _Zeros(feed.zeros), (self.image,))
+            return self._step(f"{source}.zeros{len(self.steps)}", Zeros(feed.zeros), (self.image,))
         if feed.take is None and feed.put is None:
             return source
         key = source, _bytes(feed.take), _bytes(feed.put), feed.width
         if key not in self.moved:
-            move = _Move(feed)
+            move = Move(feed)
             self.sliced.index_moves.append(move)
             self.moved[key] = self._step(f"{source}.moved{len(self.steps)}", move, (source,))
         return self.moved[key]
@@ -256,20 +132,20 @@ class _Assembly:
         operation, node = call.operation, call.operation.node
         if isinstance(operation, Batch):
             index = node.args[1] if node.op == "call_method" and len(node.args) > 1 else node.kwargs.get("dim")
-            return _Shape(operation.inputs[0].shape, index if isinstance(index, int) else None)
+            return FullShape(operation.inputs[0].shape, index if isinstance(index, int) else None)
         axis = operation.output.axis or 0
         shape = list(operation.output.shape)
         shape[axis] = int(call.produced.sum())
-        return self._placed(str(node.target), _Bias(tuple(shape), axis, self.weights.get(f"{node.target}.bias")))
+        return self._placed(str(node.target), Bias(tuple(shape), axis, self.weights.get(f"{node.target}.bias")))
 
     def _function(self, call: Call, read: tuple[fx.Node, ...]) -> Callable[..., Any]:
         operation, node = call.operation, call.operation.node
         if isinstance(operation, Add) and len(read) == 1:
-            return _same
+            return same
         if isinstance(operation, Concatenate):
-            return _Concatenation(operation.output.axis or 0)
+            return Concatenation(operation.output.axis or 0)
         if isinstance(operation, Flatten):
-            return _flattened
+            return flattened
         if node.op == "get_attr":
             return self._attribute(str(node.target))
         if isinstance(operation, Norm | Linear | Convolution):
@@ -279,18 +155,16 @@ class _Assembly:
     def _applied(self, call: Call, read: tuple[fx.Node, ...]) -> Callable[..., Any]:
         """The original call, its traced arguments replaced by the values read."""
         node = call.operation.node
-        slots = {source: _Slot(place) for place, source in enumerate(read)}
-        arguments = tuple(_with_slots(argument, slots) for argument in node.args)
-        keywords = {name: _with_slots(argument, slots) for name, argument in node.kwargs.items()}
+        slots = {source: Slot(place) for place, source in enumerate(read)}
+        arguments = tuple(with_slots(argument, slots) for argument in node.args)
+        keywords = {name: with_slots(argument, slots) for name, argument in node.kwargs.items()}
         function: Callable[..., Any]
         if node.op == "call_module":
             function = self._part(call)
         else:
-            function = (
-                _Method(str(node.target)) if node.op == "call_method" else cast("Callable[..., Any]", node.target)
-            )
-        plain = arguments == tuple(_Slot(place) for place in range(len(read))) and not keywords
-        return function if plain else _Applied(function, arguments, keywords)
+            function = Method(str(node.target)) if node.op == "call_method" else cast("Callable[..., Any]", node.target)
+        plain = arguments == tuple(Slot(place) for place in range(len(read))) and not keywords
+        return function if plain else Applied(function, arguments, keywords)
 
     def _part(self, call: Call) -> nn.Module:
         """The root's module of a call, with its parameters cut and its sizes told so."""
@@ -306,13 +180,13 @@ class _Assembly:
         self.parts[target] = part
         return part
 
-    def _attribute(self, target: str) -> _Attribute:
+    def _attribute(self, target: str) -> Attribute:
         owner, name = self._owner(target)
         if target in self.plan.graph.parameter_names:
             owner.register_parameter(name, nn.Parameter(self.weights[target], requires_grad=False))
         else:
             owner.register_buffer(name, self.weights[target])
-        return _Attribute(owner, name)
+        return Attribute(owner, name)
 
     def _owner(self, target: str) -> tuple[nn.Module, str]:
         """The module that holds a state or part of the root, made where it is missing, and its name there."""
