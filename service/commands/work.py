@@ -8,7 +8,7 @@ import typer
 
 from service.commands.following import describe, follow
 from service.commands.options import DEFAULT_URL, AsJson, Url
-from service.commands.terminal import show, table
+from service.commands.terminal import shares, show, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -68,11 +68,17 @@ def _facts(job: schemas.Job) -> Table:
 
 
 def _words(value: object) -> object:
+    """A part of a job's result for people: accuracies in percent with their n, before and after as a change."""
     if isinstance(value, list) and all(isinstance(item, str | int) for item in value):
         return ", ".join(map(str, value))
-    if isinstance(value, dict) and all(not isinstance(item, dict | list) for item in value.values()):
-        return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
-    return f"{value:.4g}" if isinstance(value, float) else value
+    if not isinstance(value, dict):
+        return shares(value) if isinstance(value, float) else value
+    if value.keys() == {"accuracy", "n"}:
+        return f"{shares(value['accuracy'])} (n = {value['n']:,})"
+    if value.keys() == {"before", "after", "n"}:
+        return f"{shares(value['before'])} before, {shares(value['after'])} after (n = {value['n']:,})"
+    inner = [f"{key} {_words(item)}" for key, item in value.items()]
+    return ("\n" if any(isinstance(item, dict) for item in value.values()) else ", ").join(inner)
 
 
 def _table(jobs: list[schemas.Job]) -> Table:

@@ -401,3 +401,13 @@ def test_colour_is_left_out_where_it_is_not_wanted(fake: Fake) -> None:
     assert b"\x1b[1;31m" in coloured.stderr
     assert b"31m" not in plain.stderr
     assert coloured.returncode == plain.returncode == 3
+
+
+def test_what_a_replacement_changed_is_said_in_words(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    change = {"before": 0.3, "after": 0.397, "n": 1000}
+    per_class = {"cat": {"accuracy": 0.68, "n": 1000}, "dog": {"accuracy": None, "n": 0}}
+    fake.answers[f"GET /jobs/{JOB['id']}"] = {**JOB, "result": {"target": change, "per_class": per_class}}
+    assert moda("jobs", JOB["id"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "30.0 % before, 39.7 % after (n = 1,000)" in said
+    assert "cat 68.0 % (n = 1,000)" in said
