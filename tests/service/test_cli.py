@@ -156,6 +156,7 @@ def fake(serve: Callable[[object], httpx.Client], monkeypatch: pytest.MonkeyPatc
 
     url = str(serve(app).base_url)
     monkeypatch.setenv("MODA_URL", url)
+    monkeypatch.setenv("COLUMNS", "160")  # pytest-xdist gives its workers the terminal's
     return Fake(url, asked, answers)
 
 
