@@ -12,6 +12,7 @@ from decimal import Decimal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from moda_core.errors import Conflict, NotFound
@@ -61,7 +62,7 @@ def compose(model: Model, labels: Sequence[str], threshold: Decimal | None = Non
         weights=cut_weights(modular, held),
         counts=_counts(modular.counts, positions, masks),
         threshold=tau,
-        held={name: _as_tensors(axes) for name, axes in held.items() if axes},
+        held=_as_tensors(held),
         composed=True,
     )
 
@@ -125,10 +126,10 @@ def _masks(graph: UnitGraph, counts: ActivationCounts, positions: Sequence[int],
 
 def held_masks(model: ModularModel) -> Masks:
     """The masks, over the root's units, of all units whose counts a model holds."""
-    masks = {layer.name: torch.zeros(layer.units, dtype=torch.bool) for layer in unit_graph(model.architecture).layers}
+    masks = {layer.name: np.zeros(layer.units, dtype=np.bool_) for layer in unit_graph(model.architecture).layers}
     for layer, units in model.counts.units.items():
-        masks[layer][units] = True
-    return masks
+        masks[layer][units.numpy()] = True
+    return {layer: torch.from_numpy(mask) for layer, mask in masks.items()}
 
 
 def cut_weights(model: ModularModel, held: Held) -> dict[str, Tensor]:
@@ -164,6 +165,18 @@ def _counts(counts: ActivationCounts, positions: Sequence[int], masks: Masks) ->
     )
 
 
-def _as_tensors(axes: tuple[np.ndarray | None, ...]) -> tuple[Tensor | None, ...]:
-    # Copies: the plan is kept, and what is done to one model must not reach the next.
-    return tuple(None if indices is None else torch.tensor(indices) for indices in axes)
+def _as_tensors(held: Held) -> dict[str, tuple[Tensor | None, ...]]:
+    """The held indices of the weights that are cut, one tensor for weights that are cut alike.
+
+    Copies: the plan is kept, and what is done to one model must not reach the next.
+    """
+    copies: dict[int, Tensor] = {}
+
+    def copied(indices: NDArray[np.int64] | None) -> Tensor | None:
+        if indices is None:
+            return None
+        if id(indices) not in copies:
+            copies[id(indices)] = torch.tensor(indices)
+        return copies[id(indices)]
+
+    return {name: tuple(map(copied, axes)) for name, axes in held.items() if axes}

@@ -38,11 +38,11 @@ def unit_masks(
     for layer, count in counts.counts.items():
         rows = count.numpy()[chosen]
         members = rows >= least
-        empty = ~members.any(axis=1)
-        members[empty, rows[empty].argmax(axis=1)] = True
-        mask = torch.zeros(units[layer], dtype=torch.bool)
-        mask[counts.units[layer][torch.from_numpy(members.any(axis=0))]] = True
-        masks[layer] = mask
+        for position in np.flatnonzero(~members.any(axis=1)):
+            members[position, rows[position].argmax()] = True
+        mask = np.zeros(units[layer], dtype=np.bool_)
+        mask[counts.units[layer].numpy()[members.any(axis=0)]] = True
+        masks[layer] = torch.from_numpy(mask)
     return masks
 
 

@@ -32,6 +32,7 @@ class Network(nn.Module):
     def __init__(self, labels: tuple[str, ...], inputs: tuple[InputSpec, ...]) -> None:
         super().__init__()
         self.labels, self.inputs = labels, inputs
+        self.training = False
 
     def forward(self, *pixels: UInt8[Tensor, "batch _channels _size _size"]) -> Float[Tensor, "batch classes"]:
         """Logits [batch, classes], for images already fitted to `inputs`."""
@@ -60,6 +61,7 @@ class _Patched(Network):
         self.position = model.labels.index(model.label)
         self.adaptation = nn.Linear(len(model.labels), len(model.labels), device="meta")
         self.adaptation.load_state_dict({"weight": model.weight, "bias": model.bias}, assign=True)
+        self.adaptation.eval().requires_grad_(False)
 
     def forward(self, *pixels: UInt8[Tensor, "batch _channels _size _size"]) -> Float[Tensor, "batch classes"]:
         weak, strong = self.weak(*pixels[: len(self.weak.inputs)]), self.strong(*pixels[len(self.weak.inputs) :])
@@ -74,8 +76,11 @@ def network(model: Model, device: torch.device | str = "cpu") -> Network:
     elif isinstance(model, ModularModel) and model.composed:
         built = _Single(model.labels, model.input, _sliced(model))
     else:
-        built = _Single(model.labels, model.input, full_network(model.architecture, model.weights))
-    return built.to(device).eval().requires_grad_(False)
+        built = _Single(
+            model.labels, model.input, full_network(model.architecture, model.weights).requires_grad_(False)
+        )
+    elsewhere = any(parameter.device != torch.device(device) for parameter in built.parameters())
+    return built.to(device) if elsewhere else built
 
 
 def full_network(

@@ -94,7 +94,8 @@ def save_tensors(tensors: Tensors, meta: Mapping[str, Any]) -> bytes:
         if tensor.dtype not in _DTYPE_NAMES or name == _METADATA or not name.isprintable():
             known = ", ".join(map(str, _DTYPE_NAMES))
             raise InvalidInput(name, tensor.dtype, "cannot be stored", f"use a printable name, and one of {known}")
-        part = tensor.reshape(-1).view(torch.uint8).numpy().data
+        # A lone element may have any stride and still be contiguous, but only stride 1 can be seen as bytes.
+        part = tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy().data
         infos[name] = TensorInfo(tensor.dtype, tuple(tensor.shape), begin, begin + part.nbytes)
         parts.append(part)
         begin += part.nbytes

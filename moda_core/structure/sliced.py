@@ -55,6 +55,7 @@ class SlicedModel(nn.Module):
         self.index_moves = nn.ModuleList()
         self._image = image
         self._steps: tuple[_Step, ...] = ()
+        self.eval()
 
     def forward(self, image: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         """Logits of the kept classes."""
@@ -95,7 +96,7 @@ class _Assembly:
                 self._add(call)
         self._fed(self.plan.logits)
         self.sliced._steps = _freeing(self.steps, self.image)  # its builder
-        return self.sliced.eval()
+        return self.sliced
 
     def _add(self, call: Call) -> None:
         node = call.operation.node
@@ -195,7 +196,7 @@ class _Assembly:
         for step in path:
             children = owner._modules  # children by any name, digits included
             if children.get(step) is None:
-                owner.add_module(step, nn.Module())
+                owner.add_module(step, nn.Module().eval())
             owner = children[step] or owner
         return owner, name
 
@@ -208,6 +209,7 @@ def _clone(part: nn.Module, prefix: str, weights: Mapping[str, Tensor]) -> nn.Mo
     """A module like `part` around given tensors, without initialising anything; it overwrites no input."""
     clone = part.__class__.__new__(part.__class__)
     clone.__dict__ = {name: value.copy() if isinstance(value, dict) else value for name, value in vars(part).items()}
+    clone.__dict__["training"] = False
     if getattr(part, "inplace", False):
         clone.__dict__["inplace"] = False
     clone._parameters = {

@@ -41,6 +41,7 @@ class Move(nn.Module):
         self.axis, self.width = feed.axis or 0, feed.width
         self.register_buffer("take", None if feed.take is None else torch.tensor(feed.take), persistent=False)
         self.register_buffer("put", None if feed.put is None else torch.tensor(feed.put), persistent=False)
+        self.eval()
 
     def forward(self, value: Tensor) -> Tensor:
         """The channels that a reader asked for."""
@@ -60,6 +61,7 @@ class Bias(nn.Module):
         super().__init__()
         self.shape, self.axis = shape, axis
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
         """The bias at every position, for each image of the batch."""

@@ -106,7 +106,20 @@ def test_a_threshold_is_exact_and_normalised(value: Decimal) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["0.00001", "0.9" + "0" * 28 + "1", "1e-9999", " 0.9", "\u0660.\u0669", "nan", "", "-0.1", "1.0001", 2, True, "1e9999"],
+    [
+        "0.00001",
+        "0.9" + "0" * 28 + "1",
+        "1e-9999",
+        " 0.9",
+        "\u0660.\u0669",
+        "nan",
+        "",
+        "-0.1",
+        "1.0001",
+        2,
+        True,
+        "1e9999",
+    ],
 )
 def test_what_is_no_threshold_is_refused(value: Any) -> None:
     with pytest.raises(InvalidInput, match="threshold"):

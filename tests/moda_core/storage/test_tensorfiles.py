@@ -172,3 +172,10 @@ def test_a_file_of_the_library_without_our_metadata_is_unreadable(tmp_path: Path
     save_file({"a": torch.ones(2)}, tmp_path / "file")
     with pytest.raises(UnreadableFile, match="metadata"):
         read_header(tmp_path / "file")
+
+
+def test_a_lone_element_of_any_stride_is_stored(tmp_path: Path) -> None:
+    lone = torch.tensor([7, 8]).as_strided((1,), (0,))
+    file = tmp_path / "lone.safetensors"
+    file.write_bytes(save_tensors({"lone": lone}, {}))
+    assert load_tensors(file)["lone"].tolist() == [7]
