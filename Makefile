@@ -9,7 +9,7 @@ PYTHONS := python3 python3.12 python3.11 python3.13 python3.14 python
 BENCHMARKS := $(notdir $(basename $(wildcard benchmarks/exactness.py benchmarks/compose.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test lint format types check openapi bench compose-test lock clean
+.PHONY: help install demo up browser test lint format types check openapi bench compose-test lock clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='--options of the program that it runs']"
@@ -44,7 +44,16 @@ demo: $(INSTALLED) ## the whole product on real handwritten digits, with a repor
 up: $(INSTALLED) ## start Redis, a worker and the service on 127.0.0.1:8000, and leave them running
 	@$(BIN)/moda up $(ARGS)
 
-test: $(INSTALLED) ## all tests; those that this machine cannot run are named
+# The page is tested in a browser. Root on Debian or Ubuntu gets one that is missing; others are told, and those tests skip.
+browser: ## install Chromium for the tests of the page, where that is possible
+	@if command -v chromium chromium-browser google-chrome chrome >/dev/null; then exit 0; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing Chromium for the tests of the page"; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends chromium; } \
+	    >/dev/null 2>&1 || echo "Chromium could not be installed: the tests of the page will be skipped" >&2; \
+	else echo "No Chromium: the tests of the page will be skipped (install the package chromium)" >&2; fi
+
+test: $(INSTALLED) browser ## all tests; those that this machine cannot run are named
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -rs $(ARGS)
 
 lint: $(INSTALLED) ## style and formatting

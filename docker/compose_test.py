@@ -163,6 +163,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--json", type=Path, help="write sizes and times to this file too")
     options = parser.parse_args()
+    if subprocess.run(["docker", "info"], check=False, capture_output=True).returncode:
+        print("No Docker engine answers `docker info`: start one, and run this again.", file=sys.stderr)
+        return 1
     project, steps = Project(), Steps()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is removed then too
     try:
