@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from moda_core.errors import Conflict, NotFound, StorageFailure
+from moda_core.errors import Conflict, Corrupt, NotFound, StorageFailure
 from moda_core.modularity.composition import compose
 from moda_core.modularity.models import ModularModel
 from moda_core.specs import sha256
@@ -60,7 +60,7 @@ def model_file(registry: Registry, digest: str, manifest: Manifest) -> File:
     if "counts" not in manifest.blobs:
         return File(manifest.blobs["weights"])
     return _derived(
-        registry.model_file(digest),
+        _whole(registry, lambda: registry.model_file(digest)),
         lambda: artifacts.encode(registry.model(digest)),
         lambda data: registry.put_model_file(digest, data),
     )
@@ -84,7 +84,7 @@ def module_file(registry: Registry, digest: str, manifest: Manifest, label: str)
 def composition_file(registry: Registry, recipe: Composition) -> File:
     """The file of a composed model: derived when it is first asked for, then kept."""
     return _derived(
-        registry.composition_file(recipe.id),
+        _whole(registry, lambda: registry.composition_file(recipe.id)),
         lambda: _composed(registry, recipe),
         lambda data: registry.put_composition_file(recipe.id, data),
     )
@@ -94,6 +94,17 @@ def _composed(registry: Registry, recipe: Composition) -> bytes:
     source = registry.model(recipe.model)
     assert isinstance(source, ModularModel)
     return artifacts.encode(compose(source, recipe.labels, recipe.threshold))
+
+
+def _whole(registry: Registry, find: Callable[[], BlobRef | None]) -> BlobRef | None:
+    """A kept file whose bytes are as they were; None for one that is gone or damaged, and can be derived again."""
+    try:
+        kept = find()
+        if kept is not None:
+            registry.blob_path(kept)
+    except (NotFound, Corrupt):
+        return None
+    return kept
 
 
 def _derived(kept: BlobRef | None, encode: Callable[[], bytes], keep: Callable[[bytes], BlobRef]) -> File:

@@ -15,6 +15,7 @@ from service.errors import problem_response
 __all__ = ["BodyLimit", "KnownHosts", "SameOrigin", "SecurityHeaders"]
 
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+_PROBES = {"/healthz", "/readyz"}  # asked by address, and they tell nothing worth hiding
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _PAGE = (
     "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
@@ -89,7 +90,8 @@ class KnownHosts:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 421 to a request for another host."""
         host = Headers(scope=scope).get("host") if scope["type"] == "http" else None
-        if host is None or "*" in self.names or _name(host) in self.names:
+        probed = scope.get("path") in _PROBES
+        if host is None or probed or "*" in self.names or _name(host) in self.names:
             await self.app(scope, receive, send)
             return
         response = problem_response(

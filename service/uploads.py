@@ -36,7 +36,7 @@ def received(file: BinaryIO, folder: Path, suffix: str) -> Iterator[Path]:
 
 def _sweep(folder: Path) -> None:
     """Remove what processes that were killed left behind."""
-    for path in folder.iterdir():
+    for path in folder.glob(".received-*"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _ABANDONED_S:
                 path.unlink()

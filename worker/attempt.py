@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from moda_core.errors import Cancelled, Corrupt, ModaError, StorageFailure, Unavailable
 from worker.contract import JobRecord, TrainRequest, parse_request
+from worker.failures import told
 from worker.heartbeat import Heartbeat
 from worker.jobs import Jobs
 from worker.leases import Lease, storable, take
@@ -125,14 +126,12 @@ class Work:
             storable(result)
         except Cancelled:
             return lease.release if self.stopping.is_set() else lease.cancel
-        except ModaError as error:
-            failure: Exception = error
         except Exception as error:  # noqa: BLE001  # whatever broke, the job must end and say so
-            _log.exception("job %s failed", lease.record.id)
-            failure = error
-        else:
-            return lambda: lease.succeed(result)
-        return lambda: lease.fail(failure)
+            if not isinstance(error, ModaError):
+                _log.exception("job %s failed", lease.record.id)
+            # Words only: an error that outlived this frame would keep the work's tensors, on the device too.
+            return partial(lease.fail, *told(error))
+        return lambda: lease.succeed(result)
 
     def _result(self, lease: Lease) -> dict[str, Any]:
         """The job's result, computed and published, or adopted from an earlier attempt."""

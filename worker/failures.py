@@ -7,10 +7,15 @@ from typing import Any, Final
 
 from moda_core import errors
 
-__all__ = ["printable", "problem", "reason"]
+__all__ = ["printable", "problem", "reason", "told"]
 
 _SHOWN_CHARACTERS: Final = 120
 _REASON_CHARACTERS: Final = 2000
+
+
+def told(error: Exception) -> tuple[str, dict[str, Any]]:
+    """The failure in words alone, for people and for programs: an error itself keeps the frames it came through."""
+    return reason(error), problem(error)
 
 
 def reason(error: Exception) -> str:

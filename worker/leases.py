@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 from moda_core.specs import canonical_json
-from worker import failures
 from worker.connection import answering
 from worker.contract import JobRecord, JobState
 from worker.jobs import Jobs
@@ -53,10 +52,9 @@ class Lease:
         """
         return self._finish("succeeded", result=storable(result))
 
-    def fail(self, error: Exception) -> bool:
-        """End the job with the reason why; False when refused."""
-        problem = storable(failures.problem(error))
-        return self._finish("failed", error=failures.reason(error), problem=problem)
+    def fail(self, reason: str, problem: Mapping[str, Any]) -> bool:
+        """End the job with the reason why, as `worker.failures` words it; False when refused."""
+        return self._finish("failed", error=reason, problem=storable(problem))
 
     def cancel(self) -> bool:
         """End the job as cancelled; False when refused."""

@@ -41,6 +41,9 @@ class Timing:
             value = getattr(self, period.name)
             if not value > 0:
                 raise InvalidInput(period.name, value, "not a period", "give a number above 0")
+        if self.reap_s * 4 > self.lease_s:
+            # A sweep that comes half a lease late takes Redis for having been away, and pardons every lease.
+            raise InvalidInput("reap_s", self.reap_s, "too slow for the lease", "give at most a quarter of lease_s")
         if self.heartbeat_s * 2 > self.lease_s:
             raise InvalidInput(
                 "heartbeat_s", self.heartbeat_s, "too slow for the lease", "give at most half of lease_s"

@@ -172,7 +172,7 @@ def _from_source(asked: DatasetImport, folder: Path | None) -> ImportRequest:
 def _stamp(path: Path) -> str:
     """What changes whenever a file at or below a path does: no content is read for it."""
     with storing(path):
-        return sha256(canonical_json([[str(file), *_times(file)] for file in sorted(_files(path))]))
+        return sha256(canonical_json([[os.fsencode(file).hex(), *_times(file)] for file in sorted(_files(path))]))
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -63,7 +63,11 @@ def _first_events(job_id: str, parts: Parts, last_event_id: _LastEventId = None)
 @router.get(
     "/jobs/{job_id}/events",
     response_class=EventSourceResponse,
-    responses={200: {"description": "Server-sent events: `state`, `epoch`, `progress`; data is a JSON object."}},
+    responses={
+        200: {
+            "description": "Server-sent events: `state`, `epoch`, `stage`, `computed`, `progress`; data is a JSON object."
+        }
+    },
 )
 async def events(
     job_id: str,

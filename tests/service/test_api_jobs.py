@@ -19,6 +19,7 @@ from moda_core.storage.registry import Registry
 from moda_core.storage.workflows import store_dataset
 from service.problems import error_from_response
 from worker.contract import parse_request
+from worker.failures import told
 from worker.jobs import Jobs
 from worker.leases import take
 from worker.settings import Timing
@@ -224,7 +225,7 @@ class TestFailure:
         jobs = Jobs(service.settings.redis_url)
         lease = take(jobs, job["id"], "w", Timing())
         assert lease is not None
-        lease.fail(TooLarge("source", 2**40, "too many bytes", "send less"))
+        lease.fail(*told(TooLarge("source", 2**40, "too many bytes", "send less")))
         jobs.close()
         failed = service.http.get(job["links"]["self"]).json()
         members = {"code": "too-large", "field": "source", "value": 2**40, "remedy": "send less"}

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import re
+from pathlib import Path
 
 import pytest
 from serving import LABELS, Running, modular_model, patched_model, problem, running, trained_model
@@ -114,6 +115,18 @@ class TestDerivedFiles:
         assert service.http.get(link).content == first.content
         assert service.http.get(link, headers={"range": "bytes=5-9"}).content == first.content[5:10]
         assert service.http.get(link, headers={"if-none-match": first.headers["etag"]}).status_code == 304
+
+    @pytest.mark.parametrize("link", LINKS)
+    @pytest.mark.parametrize("harm", [Path.unlink, lambda file: file.write_bytes(b"x" * file.stat().st_size)])
+    def test_a_kept_file_that_is_lost_or_damaged_is_derived_again(self, tmp_path, redis, link: str, harm):
+        with running(tmp_path, redis.url) as service:
+            first = service.http.get(link)
+        (kept,) = [file for file in tmp_path.rglob("*") if file.name == first.headers["etag"].strip('"')]
+        kept.chmod(0o644)
+        harm(kept)
+        with running(tmp_path, redis.url) as service:
+            again = service.http.get(link)
+        assert (again.status_code, again.content) == (200, first.content)
 
     @pytest.mark.parametrize("link", LINKS)
     def test_a_store_without_room_does_not_keep_a_file_from_its_reader(self, tmp_path, redis, monkeypatch, link: str):

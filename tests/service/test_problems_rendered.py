@@ -255,6 +255,13 @@ class TestHosts:
             assert (refused["status"], refused["code"], refused["field"]) == (421, "unknown-host", "Host")
             assert "MODA_ALLOWED_HOSTS" in refused["remedy"]
 
+    @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+    def test_probes_may_come_by_address(self, serve, path: str):
+        app = FastAPI()
+        app.add_middleware(security.KnownHosts, names=())
+        app.add_api_route(path, lambda: "well")
+        assert serve(app).get(path, headers={"host": "10.1.2.3:8000"}).json() == "well"
+
     def test_a_star_lets_every_name_in(self, serve):
         app = FastAPI()
         app.add_middleware(security.KnownHosts, names=("*",))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from contextlib import contextmanager
 
 import pytest
 import torch
 
 from moda_core.data.dataset import Dataset, Images
-from moda_core.errors import Corrupt, InvalidInput, StorageFailure
+from moda_core.errors import Corrupt, InvalidInput, StorageFailure, TrainingFailure
 from moda_core.specs import TrainingSpec
 from moda_core.storage.registry import Registry
 from moda_core.training.checkpoints import Checkpoint
@@ -106,6 +108,26 @@ def test_what_no_waiting_mends_is_a_failure(bench):
     with working(bench, two_models, store) as work:
         work.attempt(job_id)
     assert (bench.jobs.get(job_id).state, bench.jobs.get(job_id).problem["code"]) == ("failed", "corrupt")
+
+
+def test_a_failed_attempt_lets_go_of_what_it_worked_with(bench):
+    class Weights:
+        pass
+
+    held = []
+
+    def failing(record, control):
+        weights = Weights()
+        held.append(weakref.ref(weights))
+        raise TrainingFailure("the loss is nan", "lower the learning rate")
+
+    gc.disable()
+    try:
+        with working(bench, failing, Store()) as work:
+            work.attempt(bench.submit())
+        assert held[0]() is None
+    finally:
+        gc.enable()
 
 
 def broken(record, control):

@@ -11,6 +11,7 @@ import pytest
 
 from moda_core.errors import InvalidInput, NotFound, TrainingFailure, Unavailable
 from worker.contract import EvaluateRequest, Keys
+from worker.failures import told
 from worker.jobs import Jobs
 from worker.leases import take
 
@@ -35,7 +36,7 @@ def test_the_same_work_is_the_same_job_until_it_fails_or_is_cancelled(bench, job
     assert bench.submit() == first
     lease = take(jobs, first, "w", bench.timing)
     assert bench.submit() == first
-    lease.fail(TrainingFailure("broken", "mend it"))
+    lease.fail(*told(TrainingFailure("broken", "mend it")))
     second = bench.submit()
     assert second != first
     jobs.cancel(second)
@@ -74,14 +75,14 @@ def test_a_queued_job_is_cancelled_at_once(bench, jobs):
 def test_a_job_that_has_ended_never_changes(bench, jobs, end):
     job_id = bench.submit()
     lease = take(jobs, job_id, "w", bench.timing)
-    argument = {"succeed": [{"n": 1}], "fail": [TrainingFailure("broken", "mend it")], "cancel": []}[end]
+    argument = {"succeed": [{"n": 1}], "fail": told(TrainingFailure("broken", "mend it")), "cancel": []}[end]
     assert getattr(lease, end)(*argument)
     before, events = jobs.get(job_id), jobs.events(job_id)
     assert before.done
     assert getattr(lease, end)(*argument), "said twice by its holder, it is done once"
     writes = [
         lambda: lease.succeed({"n": 2}),
-        lambda: lease.fail(TrainingFailure("late", "hurry")),
+        lambda: lease.fail(*told(TrainingFailure("late", "hurry"))),
         lease.cancel,
         lease.release,
     ]

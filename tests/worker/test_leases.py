@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from moda_core.errors import TrainingFailure, UnreadableFile
 from worker.contract import TERMINAL, Keys
+from worker.failures import told
 from worker.heartbeat import Heartbeat
 from worker.leases import take
 
@@ -54,7 +55,7 @@ def test_a_stale_token_is_refused_every_write(bench, jobs):
     assert (stale.renew(), stale.look()) == ("lost", "lost")
     writes = [
         stale.succeed({"stale": True}),
-        stale.fail(TrainingFailure("stale", "wait")),
+        stale.fail(*told(TrainingFailure("stale", "wait"))),
         stale.cancel(),
         stale.release(),
     ]
@@ -127,7 +128,7 @@ def test_a_result_that_is_no_json_is_refused_before_the_job_ends(bench, jobs):
 
 def test_a_failure_of_any_text_ends_the_job(bench, jobs):
     lease = take(jobs, bench.submit(), "w", bench.timing)
-    assert lease.fail(UnreadableFile("file", "a\udc80.png", "no image \udc80", "look at a\udc80.png"))
+    assert lease.fail(*told(UnreadableFile("file", "a\udc80.png", "no image \udc80", "look at a\udc80.png")))
     record = jobs.get(lease.record.id)
     assert (record.state, "no image \\udc80" in record.error) == ("failed", True)
     assert record.problem == {
@@ -175,7 +176,7 @@ def act(bench, job_id, step, lease, leases):
     elif step == "stop":
         bench.jobs.cancel(job_id)
     elif lease:
-        argument = {"report": ("epoch", {}), "succeed": ({},), "fail": (TrainingFailure("broken", "wait"),)}.get(
+        argument = {"report": ("epoch", {}), "succeed": ({},), "fail": told(TrainingFailure("broken", "wait"))}.get(
             step, ()
         )
         return getattr(lease, step)(*argument) not in {False, "lost"}

@@ -32,7 +32,7 @@ def test_settings_that_cannot_be_used_name_their_variable():
         WorkerSettings.from_environment({"MODA_DEVICE": "tpu"})
 
 
-@pytest.mark.parametrize("periods", [{"lease_s": 0}, {"reap_s": -1.0}, {"heartbeat_s": 8.0}])
+@pytest.mark.parametrize("periods", [{"lease_s": 0}, {"reap_s": -1.0}, {"heartbeat_s": 8.0}, {"reap_s": 4.0}])
 def test_periods_that_cannot_hold_a_lease_are_refused(periods):
     with pytest.raises(InvalidInput, match=next(iter(periods))):
         Timing(**periods)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from moda_core.errors import Corrupt, NotFound
+from moda_core.errors import Corrupt, NotFound, StorageFailure
 from moda_core.files import file_digest
 from moda_core.storage.references import check_digest
 from moda_core.storage.registry.objects import Objects
@@ -33,9 +33,10 @@ class Uploads:
             StorageFailure: when it cannot be written; nothing is left behind.
         """
         digest = file_digest(path)
+        with suppress(StorageFailure):  # what cannot be dropped today goes with the next upload
+            for key in self._objects.older("uploads", _KEPT_S):
+                self._objects.delete(key)
         self._objects.put_file(_key(digest), path)
-        for key in self._objects.older("uploads", _KEPT_S):
-            self._objects.delete(key)
         return digest
 
     @contextmanager
