@@ -122,11 +122,6 @@ def _one_of(field: str, value: object, allowed: Sequence[str]) -> None:
         raise InvalidInput(field, value, "not a known choice", f"choose one of {', '.join(allowed)}")
 
 
-def _kinds(spec: type) -> Mapping[str, Any]:
-    """The declared type of every field."""
-    return get_type_hints(spec)
-
-
 def _of_kind(field: str, value: Any, kind: Any) -> Any:
     """`value`, as a float where one is declared.
 
@@ -159,7 +154,7 @@ class Spec:
     """
 
     def __post_init__(self) -> None:
-        for name, kind in _kinds(self.__class__).items():
+        for name, kind in get_type_hints(type(self)).items():
             object.__setattr__(self, name, _of_kind(name, getattr(self, name), kind))
 
     def to_json(self) -> dict[str, Any]:

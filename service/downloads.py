@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -60,7 +61,8 @@ def model_file(registry: Registry, digest: str, manifest: Manifest) -> File:
     if "counts" not in manifest.blobs:
         return File(manifest.blobs["weights"])
     return _derived(
-        _whole(registry, lambda: registry.model_file(digest)),
+        registry,
+        lambda: registry.model_file(digest),
         lambda: artifacts.encode(registry.model(digest)),
         lambda data: registry.put_model_file(digest, data),
     )
@@ -84,7 +86,8 @@ def module_file(registry: Registry, digest: str, manifest: Manifest, label: str)
 def composition_file(registry: Registry, recipe: Composition) -> File:
     """The file of a composed model: derived when it is first asked for, then kept."""
     return _derived(
-        _whole(registry, lambda: registry.composition_file(recipe.id)),
+        registry,
+        lambda: registry.composition_file(recipe.id),
         lambda: _composed(registry, recipe),
         lambda data: registry.put_composition_file(recipe.id, data),
     )
@@ -96,21 +99,21 @@ def _composed(registry: Registry, recipe: Composition) -> bytes:
     return artifacts.encode(compose(source, recipe.labels, recipe.threshold))
 
 
-def _whole(registry: Registry, find: Callable[[], BlobRef | None]) -> BlobRef | None:
-    """A kept file whose bytes are as they were; None for one that is gone or damaged, and can be derived again."""
-    try:
+def _derived(
+    registry: Registry,
+    find: Callable[[], BlobRef | None],
+    encode: Callable[[], bytes],
+    keep: Callable[[bytes], BlobRef],
+) -> File:
+    """The kept file, else a new one, which is kept.
+
+    One that is gone or damaged is derived again; a store that cannot take it does not keep it from the client.
+    """
+    with suppress(NotFound, Corrupt):
         kept = find()
         if kept is not None:
             registry.blob_path(kept)
-    except (NotFound, Corrupt):
-        return None
-    return kept
-
-
-def _derived(kept: BlobRef | None, encode: Callable[[], bytes], keep: Callable[[bytes], BlobRef]) -> File:
-    """The kept file, else a new one, which is kept; a store that cannot take it does not keep it from the client."""
-    if kept is not None:
-        return File(kept)
+            return File(kept)
     data = encode()
     try:
         return File(keep(data))

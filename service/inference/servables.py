@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,11 +9,11 @@ from decimal import Decimal
 from moda_core.errors import Conflict, InvalidInput, NotFound
 from moda_core.specs import check_labels, parse_threshold
 from moda_core.storage.manifests import Composition, Manifest
+from moda_core.storage.references import is_digest
 from moda_core.storage.registry import Registry
 
 __all__ = ["Servable", "composition_servable", "servable"]
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _Threshold = str | int | float | None
 
 
@@ -75,7 +74,7 @@ def composition_servable(registry: Registry, composition_id: str) -> Servable:
 
 
 def _stored_composition(registry: Registry, reference: str) -> Composition | None:
-    if not _DIGEST.fullmatch(reference):
+    if not is_digest(reference):
         return None
     try:
         return registry.composition(reference)
