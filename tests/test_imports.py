@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from importlib.metadata import packages_distributions
 
 import pytest
-from sources import PACKAGES, ROOT, imports, modules
+from sources import PACKAGES, PROGRAMS, ROOT, imports, modules
 
 CHAPTERS = (
     "errors",
@@ -48,7 +48,7 @@ def within(name: str, packages: Iterable[str]) -> bool:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_packages_import_only_those_below_them(package: str) -> None:
-    ours = (*PACKAGES, "experiments", "benchmarks", "tests")
+    ours = (*PACKAGES, *PROGRAMS, "benchmarks", "tests")
     forbidden = [
         f"{name} imports {imported}"
         for name in modules()
@@ -93,7 +93,7 @@ def test_every_imported_library_is_declared() -> None:
     }
     distributions = packages_distributions()
     roots = {imported.split(".")[0] for name in modules() for imported in imports(name)}
-    libraries = {BROUGHT_BY.get(root, root) for root in roots - set(sys.stdlib_module_names) - set(PACKAGES)}
+    libraries = {BROUGHT_BY.get(root, root) for root in roots - set(sys.stdlib_module_names) - {*PACKAGES, *PROGRAMS, "benchmarks"}}
     missing = [one for one in sorted(libraries) if not declared & {name_of(d) for d in distributions.get(one, [])}]
     assert missing == []
 

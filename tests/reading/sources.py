@@ -9,12 +9,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("moda_core", "worker", "service")
+"""What is installed."""
+PROGRAMS = ("experiments",)
+"""What is run from the repository, and held to the same rules."""
 
 
 @functools.cache
 def modules() -> dict[str, ast.Module]:
-    """Every module of the distribution by its dotted name; a package goes by the package's name."""
-    paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    """Every module of the project but its benchmarks by its dotted name; a package goes by the package's name."""
+    paths = [path for package in (*PACKAGES, *PROGRAMS) for path in sorted((ROOT / package).rglob("*.py"))]
     return {_dotted(path): ast.parse(path.read_text(), str(path)) for path in paths}
 
 
