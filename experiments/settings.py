@@ -1,0 +1,163 @@
+"""What all experiments are asked: which model on which data set, how long, how often, where the files are."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.runs import dataset_digest
+from moda_core.architectures.catalogue import complete
+from moda_core.data.dataset import Dataset
+from moda_core.data.digits import load_digits
+from moda_core.data.npz import load_npz
+from moda_core.errors import InvalidInput, Unavailable
+from moda_core.specs import TrainingSpec
+
+__all__ = ["APPROACHES", "Setting", "add_options", "setting_of"]
+
+RESULTS = Path(__file__).parent / "results"
+DIGITS = "digits"
+APPROACHES: dict[str, dict[str, Any]] = {
+    "ST": {"objective": "standard"},
+    "MODA": {},
+    "MODA-": {"gamma": 0.0},
+}
+"""What each approach changes in the default training spec."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One model on one data set, trained for so many epochs under some seeds.
+
+    Attributes:
+        name: of the data set, in file names and tables.
+        source: its ``.npz`` file; None for the digits that come with scikit-learn.
+        width: multiplier of the model's channels and units; 1 as in the paper.
+        runs: folder of trained models, one folder per spec.
+        results: folder of result files.
+        images_per_class: test images of each class that reuse is measured on, the first ones; None for all.
+    """
+
+    name: str
+    source: Path | None
+    model: str
+    width: float = 1.0
+    epochs: int = 200
+    seeds: tuple[int, ...] = (0,)
+    device: str = "cpu"
+    runs: Path = Path("runs")
+    results: Path = RESULTS
+    images_per_class: int | None = None
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set, read when first asked for."""
+        return load_digits() if self.source is None else load_npz(self.source)
+
+    @cached_property
+    def digest(self) -> str:
+        """What training specs call the data set."""
+        return dataset_digest(self.dataset)
+
+    def spec(self, seed: int, **changes: Any) -> TrainingSpec:
+        """The training spec of a seed: the paper's recipe but for `changes`."""
+        return TrainingSpec(
+            dataset=self.digest,
+            architecture=self.model,
+            width=self.width,
+            epochs=self.epochs,
+            seed=seed,
+            **changes,
+        )
+
+    def result_path(self, question: str) -> Path:
+        """Where the results of a question lie, by what they are results of."""
+        width = "" if self.width == 1 else f"-w{self.width:g}"
+        model = self.model.replace("/", "-")
+        return self.results / f"{question}-{self.name}-{model}{width}-e{self.epochs}.jsonl"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that all programs share."""
+    add = parser.add_argument
+    add(
+        "--dataset", required=True, metavar="[NAME=]PATH", help="an .npz file, named after itself by default; or digits"
+    )
+    add("--model", required=True, metavar="NAME", help="vgg16, resnet18, mobilenet, lenet5 or cnn")
+    add(
+        "--width",
+        type=float,
+        default=1.0,
+        metavar="W",
+        help="multiplier of the model's channels and units (default: 1)",
+    )
+    add("--epochs", type=int, default=200, metavar="N", help="of training (default: 200, as in the paper)")
+    add("--seeds", type=int, default=1, metavar="N", help="train under the seeds 0 to N-1 (default: 1)")
+    add("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
+    add("--threads", type=int, default=None, metavar="N", help="of torch on the CPU (default: torch's own)")
+    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="trained models (default: runs)")
+    add("--results", type=Path, default=RESULTS, metavar="DIR", help="result files (default: experiments/results)")
+    add("--images-per-class", type=int, default=None, metavar="N", help="test images for reuse (default: all)")
+
+
+def setting_of(options: argparse.Namespace) -> Setting:
+    """The setting of parsed options; it also sets torch's threads.
+
+    Raises:
+        InvalidInput, Unavailable: naming the option that cannot be used.
+    """
+    for option in ("epochs", "seeds", "threads", "images_per_class"):
+        _check_positive(option, getattr(options, option))
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    name, source = _named(options.dataset)
+    complete(options.model, classes=2, channels=3, width=options.width)
+    return Setting(
+        name=name,
+        source=source,
+        model=options.model,
+        width=options.width,
+        epochs=options.epochs,
+        seeds=tuple(range(options.seeds)),
+        device=_device(options.device),
+        runs=options.runs,
+        results=options.results,
+        images_per_class=options.images_per_class,
+    )
+
+
+def _check_positive(option: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise InvalidInput(f"--{option.replace('_', '-')}", value, "out of range", "give a whole number of at least 1")
+
+
+def _named(dataset: str) -> tuple[str, Path | None]:
+    """Name and file of ``NAME=PATH``, ``PATH`` or ``digits``."""
+    if dataset == DIGITS:
+        return DIGITS, None
+    name, equals, path = dataset.partition("=")
+    source = Path(path if equals else dataset)
+    name = name if equals else source.stem
+    if not name or set(name) & set("/\\" + os.sep):
+        raise InvalidInput("--dataset", dataset, "no name for file names", "give NAME=PATH, as in cifar10=data.npz")
+    if not source.is_file():
+        raise InvalidInput("--dataset", str(source), "there is no such file", "give the path of an .npz file")
+    return name, source
+
+
+def _device(asked: str | None) -> str:
+    if asked is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(asked)
+    except RuntimeError as error:
+        raise InvalidInput("--device", asked, "not a device", "give cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise Unavailable("there is no CUDA device here", "give --device cpu")
+    return asked
