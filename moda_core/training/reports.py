@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 __all__ = ["EpochReport"]
@@ -15,7 +15,9 @@ class EpochReport:
 
     Attributes:
         epoch: from 1, of `epochs`.
-        loss: eq. 7, the sum that was minimised; equal to `cross_entropy` for the standard objective.
+        loss: the sum that was minimised; equal to `cross_entropy` for the standard objective.
+        terms: what the loss adds to the cross-entropy, by name, without their weights: affinity,
+            dispersion and compactness (eq. 7) for the modular objective.
         accuracy: on the augmented training images, in training mode, from 0 to 1.
         remaining_s: the epochs left at the mean speed of this process.
     """
@@ -24,9 +26,7 @@ class EpochReport:
     epochs: int
     loss: float
     cross_entropy: float
-    affinity: float
-    dispersion: float
-    compactness: float
+    terms: Mapping[str, float]
     accuracy: float
     learning_rate: float
     samples_per_s: float
@@ -34,10 +34,14 @@ class EpochReport:
     remaining_s: float
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain JSON data."""
-        return asdict(self)
+        """The report as plain JSON data, the terms among the other fields."""
+        values = asdict(self)
+        values.update(values.pop("terms"))
+        return values
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> EpochReport:
-        """The report that `to_json` wrote."""
-        return cls(**data)
+        """The report that `to_json` wrote; what is no other field is a term."""
+        known = {field.name for field in fields(cls)} - {"terms"}
+        terms = {name: value for name, value in data.items() if name not in known}
+        return cls(**{name: data[name] for name in known if name in data}, terms=terms)

@@ -10,7 +10,7 @@ from moda_core.errors import Cancelled, Conflict, Corrupt, InvalidInput, Trainin
 from moda_core.specs import InputSpec, TrainingSpec
 from moda_core.structure.unitgraph import UnitGraph
 from moda_core.training.checkpoints import Checkpoint
-from moda_core.training.loop import learning_rate, train
+from moda_core.training.loop import descend, learning_rate, train
 
 DOOR = InputSpec(image_size=8, channels=1, mean=(0.5,), std=(0.25,))
 
@@ -86,20 +86,21 @@ def test_it_learns(objective):
 
 def test_the_loss_is_equation_7():
     for report in run(network(), spec(alpha=0.5, beta=2.0, gamma=0.25)):
-        parts = report.cross_entropy + 0.5 * report.affinity + 2.0 * report.dispersion + 0.25 * report.compactness
+        affinity, dispersion, compactness = (report.terms[t] for t in ("affinity", "dispersion", "compactness"))
+        parts = report.cross_entropy + 0.5 * affinity + 2.0 * dispersion + 0.25 * compactness
         assert report.loss == pytest.approx(parts, rel=1e-5)
-        assert min(report.affinity, report.dispersion, report.compactness) > 0
+        assert min(affinity, dispersion, compactness) > 0
 
 
 def test_the_standard_objective_is_cross_entropy_alone_and_needs_no_graph():
     reports = train(network(), None, images(), spec(objective="standard", epochs=2), DOOR, mirror=False, device="cpu")
-    assert [(r.affinity, r.dispersion, r.compactness) for r in reports] == [(0, 0, 0)] * 2
+    assert [report.terms for report in reports] == [{}, {}]
     assert all(report.loss == report.cross_entropy for report in reports)
 
 
 def test_compactness_quiets_the_units():
     quiet, loud = (run(network(), spec(alpha=0.0, beta=0.0, gamma=gamma, epochs=6))[-1] for gamma in (20.0, 0.0))
-    assert quiet.compactness < 0.5 * loud.compactness
+    assert quiet.terms["compactness"] < 0.5 * loud.terms["compactness"]
 
 
 def test_a_full_batch_step_is_nesterov_descent_as_written_by_hand():
@@ -270,3 +271,33 @@ def test_single_samples_and_batch_norm_do_not_go_together():
 def test_the_modular_objective_needs_a_graph():
     with pytest.raises(Untraceable):
         train(network(), None, images(), spec(), DOOR, mirror=False, device="cpu")
+
+
+class Decayed:
+    """Cross-entropy and half the squared length of the first weights, as a term."""
+
+    terms = ("length",)
+
+    def __init__(self, model):
+        self.model = model
+
+    def __call__(self, pixels, labels):
+        logits = self.model(pixels)
+        length = self.model[0].weight.square().sum() / 2
+        return logits, nn.functional.cross_entropy(logits, labels) + 0.1 * length, length[None]
+
+
+def test_any_criterion_is_descended_on_under_its_own_identity():
+    kept, heard, model = Kept(), [], network()
+    common = {"mirror": False, "device": "cpu", "checkpoints": kept}
+    begun = model[0].weight.square().sum() / 2
+    found = descend(
+        model, Decayed(model), images(), spec(epochs=2), DOOR, identity="mine", progress=heard.append, **common
+    )
+    assert tuple(heard) == found
+    for report in found:
+        assert report.loss == pytest.approx(report.cross_entropy + 0.1 * report.terms["length"], rel=1e-5)
+    assert found[1].terms["length"] < found[0].terms["length"] < begun
+    assert [checkpoint.state["spec"] for checkpoint in kept.saved] == ["mine", "mine"]
+    with pytest.raises(Conflict):
+        descend(model, Decayed(model), images(), spec(epochs=2), DOOR, identity="another", **common)

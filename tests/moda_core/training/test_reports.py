@@ -9,13 +9,12 @@ def test_a_report_survives_json():
         epochs=9,
         loss=1.25,
         cross_entropy=1.0,
-        affinity=0.1,
-        dispersion=0.1,
-        compactness=0.05,
+        terms={"affinity": 0.1, "dispersion": 0.1, "compactness": 0.05},
         accuracy=0.5,
         learning_rate=0.05,
         samples_per_s=1000.0,
         seconds=1.5,
         remaining_s=10.5,
     )
+    assert report.to_json()["dispersion"] == 0.1
     assert EpochReport.from_json(json.loads(json.dumps(report.to_json()))) == report
