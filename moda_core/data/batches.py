@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
@@ -24,6 +24,7 @@ class Batches:
     All random numbers of an epoch are drawn when its iteration begins, on the CPU, so that they are
     the same on every device and the generator ends in the same state however far an epoch got.
     A lone last image joins the batch before it: batch norm cannot learn from one.
+    Of several processes with equal generators, each may make its own part of every batch.
 
     Args:
         images: of any size; fitted to `input_spec` once.
@@ -31,6 +32,8 @@ class Batches:
         crop_padding: black pixels around an image before a random crop of its own size.
         flip: mirror each image left to right with probability one half.
         device: where the images are kept and batches are made.
+        share: which of the samples of a batch of so many to make; all of them by default.
+        least: a last batch of fewer joins the one before.
     """
 
     def __init__(
@@ -43,6 +46,8 @@ class Batches:
         crop_padding: int = 0,
         flip: bool = False,
         device: torch.device | str = "cpu",
+        share: Callable[[int], slice] = slice,
+        least: int = 2,
     ) -> None:
         self.pixels = fit(images.pixels, input_spec).to(device)
         self.labels = images.labels.to(device)
@@ -51,6 +56,7 @@ class Batches:
         self.generator = generator
         self.crop_padding = crop_padding
         self.flip = flip
+        self.share, self.least = share, least
 
     def __len__(self) -> int:
         return len(self._ends())
@@ -62,7 +68,9 @@ class Batches:
         mirrored = (torch.rand(count, generator=self.generator) < (0.5 if self.flip else 0.0)).to(device)
         start = 0
         for end in self._ends():
-            chosen, drawn = order[start:end], slice(start, end)
+            part = self.share(end - start)
+            drawn = slice(start + (part.start or 0), start + part.stop)
+            chosen = order[drawn]
             pixels = self.pixels[chosen]
             if self.crop_padding or self.flip:
                 pixels = augmented(pixels, shifts[drawn], mirrored[drawn], self.crop_padding)
@@ -73,7 +81,7 @@ class Batches:
         """Where each batch ends in the order of the epoch."""
         count = len(self.labels)
         ends = [*range(self.batch_size, count, self.batch_size), count]
-        if self.batch_size > 1 and len(ends) > 1 and ends[-1] - ends[-2] == 1:
+        if len(ends) > 1 and ends[-1] - ends[-2] < min(self.least, self.batch_size):
             del ends[-2]
         return ends
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -13,9 +12,10 @@ from moda_core.errors import Untraceable
 from moda_core.specs import TrainingSpec
 from moda_core.structure.activations import with_activations
 from moda_core.structure.unitgraph import UnitGraph
-from moda_core.training.objectives import ClassSums, modular_losses
+from moda_core.training.distributed import ALONE, Ranks
+from moda_core.training.objectives import modular_losses
 
-__all__ = ["Criterion", "Modular", "Standard", "criterion_of"]
+__all__ = ["Criterion", "Modular", "Standard", "criterion_of", "cross_entropy"]
 
 Evaluated = tuple[Float[Tensor, "batch classes"], Float[Tensor, ""], Float[Tensor, "terms"]]
 
@@ -41,19 +41,19 @@ class Criterion(Protocol):
 
 
 class Standard:
-    """Cross-entropy of a network's logits."""
+    """Cross-entropy of a network's logits, over the joint batch of all `ranks`."""
 
     terms: tuple[str, ...] = ()
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
+    def __init__(self, network: nn.Module, *, ranks: Ranks = ALONE) -> None:
+        self.network, self.ranks = network, ranks
 
     def __call__(
         self, pixels: Float[Tensor, "batch channels height width"], labels: Int64[Tensor, "batch"]
     ) -> Evaluated:
         """Logits, cross-entropy, and no term."""
         logits = self.network(pixels)
-        loss = nn.functional.cross_entropy(logits.float(), labels)
+        loss = cross_entropy(logits, labels, self.ranks)
         return logits, loss, loss.detach().new_empty(0)
 
 
@@ -64,7 +64,7 @@ class Modular:
         network: its parameters are the ones that are trained, in train mode from here on.
         graph: which of its outputs are regulated.
         alpha, beta, gamma, weighting, compactness: as in `TrainingSpec`.
-        reduce: makes the sums of one process those of all of them; see `modular_losses`.
+        ranks: the processes that a batch is shared among; every one has the loss of the joint batch.
     """
 
     terms: tuple[str, ...] = ("affinity", "dispersion", "compactness")
@@ -79,38 +79,49 @@ class Modular:
         gamma: float = 0.3,
         weighting: Literal["class", "pair"] = "class",
         compactness: Literal["mean", "sum"] = "mean",
-        reduce: Callable[[ClassSums], ClassSums] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.network = with_activations(graph, network)
         self.weights = (alpha, beta, gamma)
-        self.weighting, self.compactness, self.reduce = weighting, compactness, reduce
+        self.weighting, self.compactness, self.ranks = weighting, compactness, ranks
 
     def __call__(
         self, pixels: Float[Tensor, "batch channels height width"], labels: Int64[Tensor, "batch"]
     ) -> Evaluated:
         """Logits, eq. 7, and its three terms."""
         logits, activations = self.network(pixels)
-        cross_entropy = nn.functional.cross_entropy(logits.float(), labels)
         losses = modular_losses(
             activations,
             labels,
             logits.shape[1],
             weighting=self.weighting,
             compactness=self.compactness,
-            reduce=self.reduce,
+            reduce=None if self.ranks.world == 1 else self.ranks.reduced,
         )
         terms = torch.stack((losses.affinity, losses.dispersion, losses.compactness))
-        return logits, cross_entropy + losses.weighted(*self.weights), terms
+        return logits, cross_entropy(logits, labels, self.ranks) + losses.weighted(*self.weights), terms
 
 
-def criterion_of(spec: TrainingSpec, network: nn.Module, graph: UnitGraph | None) -> Criterion:
-    """The criterion that a spec asks for.
+def cross_entropy(
+    logits: Float[Tensor, "batch classes"], labels: Int64[Tensor, "batch"], ranks: Ranks = ALONE
+) -> Float[Tensor, ""]:
+    """The mean over the joint batch of all ranks, whose shares may differ in size, in float32 at least."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if ranks.world == 1:
+        return nn.functional.cross_entropy(logits, labels)
+    summed = nn.functional.cross_entropy(logits, labels, reduction="sum")
+    joint = ranks.total(torch.stack((summed, summed.new_full((), len(labels)))))
+    return joint[0] / joint[1]
+
+
+def criterion_of(spec: TrainingSpec, network: nn.Module, graph: UnitGraph | None, ranks: Ranks = ALONE) -> Criterion:
+    """The criterion that a spec asks for, over the joint batch of all `ranks`.
 
     Raises:
         Untraceable: for the modular objective without a graph.
     """
     if spec.objective == "standard":
-        return Standard(network)
+        return Standard(network, ranks=ranks)
     if graph is None:
         raise Untraceable("this network has no unit graph", "train it with the standard objective")
     return Modular(
@@ -121,4 +132,5 @@ def criterion_of(spec: TrainingSpec, network: nn.Module, graph: UnitGraph | None
         gamma=spec.gamma,
         weighting=spec.weighting,
         compactness=spec.compactness,
+        ranks=ranks,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ from moda_core.specs import InputSpec, TrainingSpec
 from moda_core.structure.unitgraph import UnitGraph
 from moda_core.training.checkpoints import Checkpoint, Checkpoints, captured, restore
 from moda_core.training.criteria import Criterion, criterion_of
+from moda_core.training.distributed import ALONE, Ranks
 from moda_core.training.execution import EAGER, Execution
 from moda_core.training.reports import EpochReport
 from moda_core.training.steps import Step
@@ -44,6 +46,7 @@ def train(
     mirror: bool,
     device: torch.device | str,
     execution: Execution = EAGER,
+    ranks: Ranks = ALONE,
     checkpoints: Checkpoints | None = None,
     progress: Callable[[EpochReport], None] | None = None,
     cancelled: Callable[[], bool] = never,
@@ -57,7 +60,7 @@ def train(
     """
     return descend(
         model,
-        criterion_of(spec, model.to(device), graph),
+        criterion_of(spec, model.to(device), graph, ranks),
         images,
         spec,
         input,
@@ -65,6 +68,7 @@ def train(
         mirror=mirror,
         device=device,
         execution=execution,
+        ranks=ranks,
         checkpoints=checkpoints,
         progress=progress,
         cancelled=cancelled,
@@ -82,6 +86,7 @@ def descend(
     mirror: bool,
     device: torch.device | str,
     execution: Execution = EAGER,
+    ranks: Ranks = ALONE,
     checkpoints: Checkpoints | None = None,
     progress: Callable[[EpochReport], None] | None = None,
     cancelled: Callable[[], bool] = never,
@@ -101,22 +106,25 @@ def descend(
         mirror: whether mirror images keep their class, for a recipe that leaves `flip` open.
         device: where to train.
         execution: how, one of several equal ways.
+        ranks: the processes that train together, each with its share of every batch; `criterion` is
+            of the same. Checkpoints, read by all, are saved by the first, which alone has progress.
         checkpoints: where one is saved after every epoch, before `progress` hears of it.
         progress: hears of every epoch.
-        cancelled: asked before every step.
+        cancelled: asked before every step; several ranks stop together, a few steps later.
 
     Returns:
         The reports of all epochs, those before a resumption included.
 
     Raises:
         Cancelled: when `cancelled` said so.
-        TrainingFailure: when loss or weights were no longer finite; no checkpoint holds them.
-        Conflict, Corrupt: when the checkpoint is of another run, or broken.
-        InvalidInput: for batches of one sample and a network with batch norm.
+        TrainingFailure: when loss or weights were no longer finite, and no checkpoint holds them; when
+            the first rank could not go on.
+        Conflict, Corrupt: when the checkpoint is of another run, or not that of the other ranks, or broken.
+        InvalidInput: for batches of less than two samples a rank and a network with batch norm.
     """
     flip = mirror if recipe.flip is None else recipe.flip
     with borrowed_generators(torch.device(device), recipe.seed) as generators:
-        run = _Run(model, criterion, recipe, identity, torch.device(device), execution, generators)
+        run = _Run(model, criterion, recipe, identity, torch.device(device), execution, generators, ranks)
         batches = Batches(
             images,
             input,
@@ -125,16 +133,19 @@ def descend(
             crop_padding=recipe.crop_padding,
             flip=flip,
             device=device,
+            share=ranks.share,
+            least=2 * ranks.world if _has_batch_norm(model) else 2,
         )
         checkpoint = None if checkpoints is None else checkpoints.load()
+        ranks.require_same("the latest checkpoint's epoch", 0 if checkpoint is None else checkpoint.epoch)
         if checkpoint is not None:
             run.resume(checkpoint)
+        ranks.adopt_first(model)
+        cancelled = ranks.together(cancelled)
         while len(run.history) < recipe.epochs:
             report = run.epoch(batches, cancelled)
-            if checkpoints is not None:
-                checkpoints.save(run.checkpoint())
-            if progress is not None:
-                progress(report)
+            ranks.first(partial(_tell, run, report, checkpoints, progress))
+        ranks.adopt_first(model)  # its running statistics
     _lay_out(model.eval(), torch.contiguous_format)
     return tuple(run.history)
 
@@ -151,8 +162,9 @@ class _Run:
         device: torch.device,
         execution: Execution,
         generators: Mapping[str, torch.Generator],
+        ranks: Ranks,
     ) -> None:
-        _check_batch_norm(model, recipe)
+        _check_batch_norm(model, recipe, ranks)
         self.optimizer = torch.optim.SGD(
             model.to(device).train().parameters(),
             lr=recipe.learning_rate,
@@ -161,9 +173,9 @@ class _Run:
             weight_decay=recipe.weight_decay,
             fused=device.type == "cuda",
         )
-        self.step = Step(criterion, self.optimizer, device, execution)
+        self.step = Step(criterion, self.optimizer, device, execution, ranks)
         self.model = _lay_out(model, self.step.layout)
-        self.terms = criterion.terms
+        self.terms, self.ranks = criterion.terms, ranks
         self.recipe, self.identity, self.device, self.generators = recipe, identity, device, generators
         self.history: list[EpochReport] = []
         self.seconds: list[float] = []
@@ -189,19 +201,25 @@ class _Run:
         rate = learning_rate(self.recipe, len(self.history))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        drawn_from = [self.generators[name] for name in self.generators if name != "batches"]
+        self.ranks.seed(drawn_from, self.recipe.seed, len(self.history))
         sums = torch.zeros(3 + len(self.terms), dtype=torch.float64, device=self.device)
         for pixels, labels in batches:
             if cancelled():
                 raise Cancelled("training")
-            sums += self.step(pixels, labels) * len(labels)
+            means = self.step(pixels, labels)
+            if len(labels):  # a rank may have no share of a small last batch
+                sums += means * len(labels)
             samples += len(labels)
-        means = (sums / samples).tolist()
-        self._check_finite(means, rate)
-        return self._reported(means, rate, samples, time.perf_counter() - begun)
+        *totals, joint = self.ranks.total(torch.cat((sums, sums.new_tensor([samples])))).tolist()
+        averages = [total / joint for total in totals]
+        self._check_finite(averages, rate)
+        return self._reported(averages, rate, int(joint), time.perf_counter() - begun)
 
     def _check_finite(self, means: list[float], rate: float) -> None:
         weights = [t.isfinite().all() for t in self.model.state_dict().values() if t.is_floating_point()]
-        if not (all(map(math.isfinite, means)) and torch.stack(weights).all()):
+        finite = all(map(math.isfinite, means)) and bool(torch.stack(weights).all())
+        if self.ranks.agreed(not finite):
             raise TrainingFailure(
                 f"the loss was no longer finite in epoch {len(self.history) + 1} at learning rate {rate:g}",
                 "lower the learning rate or the weights of the modular losses",
@@ -231,9 +249,26 @@ def _lay_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
     return model.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]  # torch's stubs lack it
 
 
-def _check_batch_norm(model: nn.Module, recipe: TrainingSpec) -> None:
+def _tell(
+    run: _Run, report: EpochReport, checkpoints: Checkpoints | None, progress: Callable[[EpochReport], None] | None
+) -> None:
+    if checkpoints is not None:
+        checkpoints.save(run.checkpoint())
+    if progress is not None:
+        progress(report)
+
+
+def _has_batch_norm(model: nn.Module) -> bool:
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-    if recipe.batch_size == 1 and any(isinstance(module, norms) for module in model.modules()):
+    return any(isinstance(module, norms) for module in model.modules())
+
+
+def _check_batch_norm(model: nn.Module, recipe: TrainingSpec, ranks: Ranks) -> None:
+    least = 2 * ranks.world
+    if recipe.batch_size < least and _has_batch_norm(model):
         raise InvalidInput(
-            "batch_size", 1, "a network with batch norm cannot train on single samples", "give 2 or more"
+            "batch_size",
+            recipe.batch_size,
+            "a network with batch norm cannot train on single samples",
+            f"give {least} or more",
         )

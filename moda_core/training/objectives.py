@@ -16,7 +16,7 @@ each term is averaged over the layers.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,7 +77,7 @@ def modular_losses(
     *,
     weighting: Weighting = "class",
     compactness: Literal["mean", "sum"] = "mean",
-    reduce: Callable[[ClassSums], ClassSums] | None = None,
+    reduce: Callable[[Sequence[ClassSums]], Sequence[ClassSums]] | None = None,
 ) -> ModularLosses:
     """Affinity (eq. 5), dispersion (eq. 3) and compactness (eq. 6) of a batch, averaged over layers.
 
@@ -91,16 +91,14 @@ def modular_losses(
             gives every pair of samples (for compactness: every sample) the same weight.
         compactness: ``mean`` over a layer's units, or the ``sum`` that eq. 6 prints, with which the
             widest layers drown everything else.
-        reduce: given the sums of this part of a batch, returns those of the whole batch, once for
-            every width of layers, in the order of `activations`; None where the part is the whole.
+        reduce: given the sums of this part of a batch, one `ClassSums` for every width of layers,
+            returns those of the whole batch; None where the part is the whole.
     """
     with torch.autocast(labels.device.type, enabled=False):
         per_layer = [torch.zeros(3, 0, device=labels.device)]
-        for layers in _by_width(activations):
-            sums = class_sums(layers, labels, classes)
-            if reduce is not None:
-                sums = reduce(sums)
-            scale = layers.shape[-1] if compactness == "mean" else 1
+        groups: Sequence[ClassSums] = [class_sums(layers, labels, classes) for layers in _by_width(activations)]
+        for sums in groups if reduce is None else reduce(groups):
+            scale = sums.directions.shape[-1] if compactness == "mean" else 1
             compact = compactness_loss(sums, weighting) / scale
             losses = (affinity_loss(sums, weighting), dispersion_loss(sums, weighting), compact)
             per_layer.append(torch.stack(losses))

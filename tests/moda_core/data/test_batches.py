@@ -40,6 +40,27 @@ def test_a_lone_last_image_joins_the_batch_before(count: int, batch_size: int, s
     assert [len(labels) for _, labels in batches] == sizes
 
 
+@pytest.mark.parametrize(("least", "sizes"), [(1, [4, 4, 3]), (3, [4, 4, 3]), (4, [4, 7]), (9, [4, 7])])
+def test_a_last_batch_of_too_few_joins_the_batch_before(least: int, sizes: list[int]) -> None:
+    batches = Batches(numbered(11), PLAIN, batch_size=4, generator=generator(), least=least)
+    assert [len(labels) for _, labels in batches] == sizes
+
+
+def test_shares_of_equal_generators_make_up_the_batches() -> None:
+    def made(share):
+        options = {"batch_size": 5, "generator": generator(3), "crop_padding": 1, "flip": True, "share": share}
+        return [batch for _ in range(2) for batch in Batches(numbered(12), PLAIN, **options)]
+
+    first, second, whole = (
+        made(lambda size: slice(0, size // 2)),
+        made(lambda size: slice(size // 2, size)),
+        made(slice),
+    )
+    assert [len(labels) for _, labels in first] == [2, 2, 1] * 2
+    for one, other, both in zip(first, second, whole, strict=True):
+        assert all(torch.equal(torch.cat(pair), joint) for *pair, joint in zip(one, other, both, strict=True))
+
+
 def test_batches_are_normalised_float32() -> None:
     rule = InputSpec(image_size=4, channels=1, mean=(0.5,), std=(0.25,))
     ((pixels, _),) = Batches(numbered(1), rule, batch_size=1, generator=generator())

@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 import torch
 from torch import nn
@@ -8,6 +6,7 @@ from moda_core.errors import Untraceable
 from moda_core.specs import TrainingSpec
 from moda_core.structure.unitgraph import UnitGraph
 from moda_core.training.criteria import Modular, Standard, criterion_of
+from moda_core.training.distributed import Ranks
 from moda_core.training.objectives import modular_losses
 
 
@@ -46,17 +45,20 @@ def test_the_modular_criterion_is_equation_7_over_the_layers():
     assert Modular.terms == ("affinity", "dispersion", "compactness")
 
 
-def test_doubled_sums_give_the_losses_of_the_batch_twice():
+class Twice(Ranks):
+    """Another rank that has the very same share."""
+
+    def total(self, part):
+        return 2 * part
+
+
+def test_two_ranks_with_the_same_share_have_the_loss_of_the_batch_twice():
     model, (pixels, labels) = network(), batch()
     graph = UnitGraph.trace(model, (1, 8, 8))
-
-    def doubled(sums):
-        return dataclasses.replace(sums, **{f.name: 2 * getattr(sums, f.name) for f in dataclasses.fields(sums)})
-
-    found = Modular(model, graph, reduce=doubled)(pixels, labels)[2]
-    expected = Modular(model, graph)(pixels.repeat(2, 1, 1, 1), labels.repeat(2))[2]
+    _, *found = Modular(model, graph, ranks=Twice(0, 2))(pixels, labels)
+    _, *expected = Modular(model, graph)(pixels.repeat(2, 1, 1, 1), labels.repeat(2))
     torch.testing.assert_close(found, expected)
-    assert not torch.allclose(found, Modular(model, graph)(pixels, labels)[2])
+    assert not torch.allclose(found[1], Modular(model, graph)(pixels, labels)[2])
 
 
 def test_a_spec_names_its_criterion():
