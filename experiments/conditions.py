@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import torch
 import torchvision
 
-__all__ = ["COMMIT", "commit", "conditions"]
+__all__ = ["COMMIT", "commit", "conditions", "invocation"]
 
 COMMIT = "MODA_COMMIT"
 """The environment variable that names the commit of a copy without its git history."""
@@ -29,6 +31,19 @@ def conditions(device: torch.device | str) -> dict[str, Any]:
         "torchvision": str(torchvision.__version__),
         "commit": commit(),
     }
+
+
+def invocation(device: torch.device | str) -> dict[str, Any]:
+    """The conditions of a program that measures: those of the place, its command and the moment."""
+    program, *arguments = sys.argv
+    words = ["python", "-m", f"experiments.{Path(program).stem}", *map(_portable, arguments)]
+    return {**conditions(device), "command": " ".join(words), "date": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+
+
+def _portable(argument: str) -> str:
+    """An argument without the folders of this machine: of an absolute path only its last part."""
+    name, equals, path = argument.rpartition("=")
+    return name + equals + (Path(path).name if path.startswith("/") else path)
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,20 +61,35 @@ class ResultFile:
         self._stated = self.has(kind="conditions", id=identity)
         return identity
 
-    def append(self, row: Row) -> None:
-        """Add a row; it is on the disk on return."""
-        self.extend([row])
+    def append(self, row: Row) -> Row:
+        """Add a row; it is on the disk on return.
 
-    def extend(self, rows: Iterable[Row]) -> None:
-        """Add rows, all at once."""
+        Returns:
+            The row as written, with the id of its conditions.
+        """
+        return self.extend([row])[0]
+
+    def extend(self, rows: Iterable[Row]) -> list[Row]:
+        """Add rows, all at once; returned as `append` does."""
         added = [self._under_conditions(row) for row in rows]
         if not added:
-            return
-        if self._conditions is not None and not self._stated:
-            added.insert(0, self._conditions)
-        _write(self.path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in added).encode())
-        self._rows += added
+            return []
+        stated = [] if self._conditions is None or self._stated else [self._conditions]
+        self._store([*stated, *added])
         self._stated = True
+        return added
+
+    def adopt(self, rows: Iterable[Row], source: ResultFile) -> None:
+        """Add rows that were measured for another file, under the conditions that it states."""
+        added = list(rows)
+        named = {row["conditions"] for row in added}
+        stated = [row for row in source.rows() if row.get("kind") == "conditions" and row["id"] in named]
+        self._store([row for row in stated if not self.has(kind="conditions", id=row["id"])] + added)
+
+    def _store(self, rows: Sequence[Row]) -> None:
+        if rows:
+            _write(self.path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode())
+            self._rows += rows
 
     def _under_conditions(self, row: Row) -> Row:
         return row if self._conditions is None else {"conditions": self._conditions["id"], **row}

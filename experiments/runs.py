@@ -1,8 +1,8 @@
 """Trained models on the disk, one folder per training spec: trained once, resumed if stopped, found again.
 
-    <folder>/<spec digest>/000012.safetensors   the last checkpoint while training goes on
-    <folder>/<spec digest>/model.safetensors    the trained model, an artifact file like any other
-    <folder>/<spec digest>/run.json             spec, epoch reports, processor time, conditions
+<folder>/<spec digest>/000012.safetensors   the last checkpoint while training goes on
+<folder>/<spec digest>/model.safetensors    the trained model, an artifact file like any other
+<folder>/<spec digest>/run.json             spec, epoch reports, processor time, conditions
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ import torch
 from experiments.conditions import conditions
 from moda_core.architectures.catalogue import complete
 from moda_core.data.dataset import Dataset, subset
-from moda_core.files import parse_json, write_atomically
+from moda_core.files import file_digest, parse_json, write_atomically
 from moda_core.modularity.models import TrainedModel
 from moda_core.specs import TrainingSpec, canonical_json, sha256
 from moda_core.storage.artifacts import decode, encode
 from moda_core.storage.tensorfiles import check_content, load_tensors, read_header, save_tensors
 from moda_core.structure.unitgraph import unit_graph
 from moda_core.training.checkpoints import Checkpoint
+from moda_core.training.execution import EAGER, Execution
 from moda_core.training.initial import initial_network
 from moda_core.training.loop import train
 from moda_core.training.reports import EpochReport
@@ -38,19 +39,45 @@ class Run:
     """A finished training run.
 
     Attributes:
-        facts: as in ``run.json``: ``spec``, ``history`` (epoch reports), ``cpu_s`` (processor
-            time, which a busy machine does not stretch), ``conditions``.
+        place: its folder, where what is measured of it is kept too.
+        facts: as in ``run.json``: ``spec``, ``history`` (epoch reports), ``cpu_s`` (processor time of
+            all its epochs, which a busy machine does not stretch), ``conditions``.
     """
 
+    place: Path
+    spec: TrainingSpec
     model: TrainedModel
     facts: dict[str, Any]
 
+    @property
+    def digest(self) -> str:
+        """Of the stored model: what says that two measurements are of the same one."""
+        return file_digest(self.place / "model.safetensors")[:16]
+
+    @property
+    def wall_s(self) -> float:
+        """The time that its epochs took, without what was before, between and after them."""
+        return float(sum(report["seconds"] for report in self.facts["history"]))
+
+    @property
+    def images_per_s(self) -> float:
+        """Over all its epochs."""
+        images = sum(report["samples_per_s"] * report["seconds"] for report in self.facts["history"])
+        return float(images / self.wall_s)
+
 
 class CheckpointFolder:
-    """The checkpoints of one run in a local folder; only the last is kept."""
+    """The checkpoints of one run in a local folder; only the last is kept, with the processor time until then."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._cpu_s_before = 0.0
+        self._begun = time.process_time()
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of the run until now, that of the processes before this one included."""
+        return self._cpu_s_before + time.process_time() - self._begun
 
     def load(self) -> Checkpoint | None:
         """The latest checkpoint, or None."""
@@ -60,12 +87,13 @@ class CheckpointFolder:
         header = read_header(paths[-1])
         check_content(paths[-1], header)
         tensors = {name: tensor.clone() for name, tensor in load_tensors(paths[-1], header, verify=False).items()}
+        self._cpu_s_before, self._begun = header.meta.get("cpu_s", 0.0), time.process_time()
         return Checkpoint(epoch=header.meta["epoch"], tensors=tensors, state=header.meta["state"])
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, then drop those before it."""
         before = self._paths()
-        meta = {"epoch": checkpoint.epoch, "state": checkpoint.state}
+        meta = {"epoch": checkpoint.epoch, "state": checkpoint.state, "cpu_s": self.cpu_s}
         write_atomically(self.folder / f"{checkpoint.epoch:06d}.safetensors", save_tensors(checkpoint.tensors, meta))
         for path in before:
             if path.name != f"{checkpoint.epoch:06d}.safetensors":
@@ -94,6 +122,7 @@ def trained(
     dataset: Dataset,
     *,
     device: torch.device | str = "cpu",
+    execution: Execution = EAGER,
     progress: Callable[[EpochReport], None] | None = None,
 ) -> Run:
     """The model of a spec: read if it was trained before, trained (further) otherwise."""
@@ -101,8 +130,8 @@ def trained(
     if (place / "run.json").exists():
         model = decode(place / "model.safetensors")
         assert isinstance(model, TrainedModel)
-        return Run(model, parse_json((place / "run.json").read_bytes()))
-    run = _train(place, spec, dataset, device, progress)
+        return Run(place, spec, model, parse_json((place / "run.json").read_bytes()))
+    run = _train(place, spec, dataset, device, execution, progress)
     write_atomically(place / "model.safetensors", encode(run.model))
     write_atomically(place / "run.json", (json.dumps(run.facts, indent=1) + "\n").encode())
     CheckpointFolder(place).clear()
@@ -114,6 +143,7 @@ def _train(
     spec: TrainingSpec,
     dataset: Dataset,
     device: torch.device | str,
+    execution: Execution,
     progress: Callable[[EpochReport], None] | None,
 ) -> Run:
     architecture = complete(
@@ -125,7 +155,7 @@ def _train(
     )
     rule = dataset.input_spec(architecture.image_size, architecture.channels)
     network = initial_network(architecture, spec.seed, pretrained=spec.pretrained)
-    begun = time.process_time()
+    checkpoints = CheckpointFolder(place)
     history = train(
         network,
         unit_graph(architecture) if spec.objective == "modular" else None,
@@ -134,14 +164,15 @@ def _train(
         rule,
         mirror=dataset.mirror,
         device=device,
-        checkpoints=CheckpointFolder(place),
+        execution=execution,
+        checkpoints=checkpoints,
         progress=progress,
     )
     weights = {name: state.detach().cpu() for name, state in network.state_dict().items()}
     facts = {
         "spec": spec.to_json(),
         "history": [report.to_json() for report in history],
-        "cpu_s": time.process_time() - begun,
-        "conditions": conditions(device),
+        "cpu_s": checkpoints.cpu_s,
+        "conditions": conditions(device) | {"execution": asdict(execution)},
     }
-    return Run(TrainedModel(architecture, dataset.classes, rule, weights), facts)
+    return Run(place, spec, TrainedModel(architecture, dataset.classes, rule, weights), facts)

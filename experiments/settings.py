@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from experiments.runs import dataset_digest
+from experiments.subtasks import Subtask, drawn, subtasks
 from moda_core.architectures.catalogue import complete
 from moda_core.data.dataset import Dataset
 from moda_core.data.digits import load_digits
@@ -19,7 +21,16 @@ from moda_core.data.npz import load_npz
 from moda_core.errors import InvalidInput, Unavailable
 from moda_core.specs import TrainingSpec
 
-__all__ = ["APPROACHES", "Setting", "add_options", "setting_of"]
+__all__ = [
+    "APPROACHES",
+    "Setting",
+    "add_approaches",
+    "add_options",
+    "add_tasks",
+    "approaches_of",
+    "setting_of",
+    "tasks_of",
+]
 
 RESULTS = Path(__file__).parent / "results"
 DIGITS = "digits"
@@ -130,6 +141,37 @@ def setting_of(options: argparse.Namespace) -> Setting:
         results=options.results,
         images_per_class=options.images_per_class,
     )
+
+
+def add_approaches(parser: argparse.ArgumentParser, known: Sequence[str], default: Sequence[str]) -> None:
+    """Add the option that chooses among a program's approaches."""
+    says = f"of {', '.join(known)}, with commas between (default: {','.join(default)})"
+    parser.add_argument("--approaches", default=",".join(default), metavar="LIST", help=says)
+
+
+def approaches_of(options: argparse.Namespace, known: Sequence[str]) -> tuple[str, ...]:
+    """The approaches asked for, each once.
+
+    Raises:
+        InvalidInput: for one that the program does not know.
+    """
+    asked = tuple(dict.fromkeys(name.strip() for name in options.approaches.split(",")))
+    for name in asked:
+        if name not in known:
+            raise InvalidInput("--approaches", name, "not an approach", f"choose among {', '.join(known)}")
+    return asked
+
+
+def add_tasks(parser: argparse.ArgumentParser) -> None:
+    """Add the option that measures fewer sub-tasks."""
+    says = "a random sample of N sub-tasks (default: all of 10 classes, the paper's sample of 100)"
+    parser.add_argument("--tasks", type=int, default=None, metavar="N", help=says)
+
+
+def tasks_of(options: argparse.Namespace, setting: Setting) -> tuple[Subtask, ...]:
+    """The sub-tasks asked for."""
+    _check_positive("tasks", options.tasks)
+    return drawn(subtasks(len(setting.dataset.classes)), options.tasks)
 
 
 def _check_positive(option: str, value: int | None) -> None:

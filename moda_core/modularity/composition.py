@@ -150,7 +150,7 @@ def _cut(model: ModularModel, name: str, held: Held) -> Tensor:
             continue
         places = wanted if have is None else np.searchsorted(have.numpy(), wanted)
         if len(places) < weight.shape[axis]:
-            weight = weight.index_select(axis, torch.from_numpy(places))
+            weight = weight.index_select(axis, torch.from_numpy(places).to(weight.device))
     return weight
 
 

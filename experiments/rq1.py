@@ -1,0 +1,95 @@
+"""RQ1: test accuracy and training time of standard and modular training (table 1 of the paper).
+
+    python -m experiments.rq1 --dataset cifar10=cifar10.npz --model resnet18 --width 0.25 --epochs 10
+
+Trains each approach under each seed, unless it was trained before; a stopped run goes on after its
+last epoch. One row per model, ``kind: training``: ``accuracy`` over all test images, ``wall_s`` and
+``cpu_s`` (processor time) of all epochs, ``images_per_s``, ``parameters``, ``history`` (loss and
+training accuracy by epoch), ``trained_on`` (the conditions of the training, where the row's own
+are those of the evaluation).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+from experiments import drawing, tables, training
+from experiments.conditions import invocation
+from experiments.evaluation import Evaluation, share
+from experiments.program import run
+from experiments.results import ResultFile, Row
+from experiments.runs import Run
+from experiments.settings import Setting, add_approaches, add_options, approaches_of, setting_of
+from experiments.summaries import of_kind
+from moda_core.architectures.catalogue import build
+from moda_core.modularity.networks import full_network
+
+__all__ = ["main"]
+
+_KNOWN = ("ST", "MODA", "MODA-")
+_DEFAULT = ("ST", "MODA")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, measure, draw."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.rq1", description="test accuracy and training time")
+    add_options(parser)
+    add_approaches(parser, _KNOWN, _DEFAULT)
+    options = parser.parse_args(arguments)
+    setting = setting_of(options)
+    approaches = approaches_of(options, _KNOWN)
+    file = ResultFile(setting.result_path("rq1"))
+    file.begin(invocation(setting.device))
+    for seed in setting.seeds:
+        for approach in approaches:
+            _record(setting, file, approach, seed)
+    _show(file)
+    drawing.rq1(file, setting.model)
+
+
+def _record(setting: Setting, file: ResultFile, approach: str, seed: int) -> None:
+    found = training.of_approach(setting, approach, seed)
+    if not file.has(kind="training", approach=approach, seed=seed, model=found.digest):
+        file.append({"kind": "training", "approach": approach, "seed": seed, **_measured(setting, found)})
+
+
+def _measured(setting: Setting, found: Run) -> Row:
+    model, history = found.model, found.facts["history"]
+    evaluation = Evaluation(setting.dataset.test, model.input, len(model.labels), device=setting.device)
+    logits = evaluation.logits(full_network(model.architecture, model.weights, setting.device))
+    return {
+        "model": found.digest,
+        "accuracy": evaluation.correct_within(logits, range(len(model.labels))),
+        "parameters": sum(p.numel() for p in build(model.architecture, device="meta").parameters()),
+        "epochs": found.spec.epochs,
+        "wall_s": round(found.wall_s, 3),
+        "cpu_s": round(found.facts["cpu_s"], 3),
+        "images_per_s": round(found.images_per_s, 1),
+        "history": {name: [round(report[name], 5) for report in history] for name in ("loss", "accuracy")},
+        "trained_on": found.facts["conditions"],
+    }
+
+
+def _show(file: ResultFile) -> None:
+    rows = of_kind(file.measured(), "training")
+    approaches = dict.fromkeys(row["approach"] for row in rows)
+    tables.show(file, [_line(name, [row for row in rows if row["approach"] == name]) for name in approaches])
+
+
+def _line(approach: str, rows: Sequence[Row]) -> dict[str, tables.Cell]:
+    shares = [100 * share(row["accuracy"]) for row in rows]
+    return {
+        "approach": approach,
+        "seeds": len(rows),
+        "test accuracy, %": fmean(shares),
+        "deviation": stdev(shares) if len(shares) > 1 else None,
+        "time, s": fmean(row["wall_s"] for row in rows),
+        "cpu, s": fmean(row["cpu_s"] for row in rows),
+        "images/s": fmean(row["images_per_s"] for row in rows),
+    }
+
+
+if __name__ == "__main__":
+    run(main)

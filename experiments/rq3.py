@@ -1,0 +1,43 @@
+"""RQ3: what compactness does: MODA beside MODA- (gamma = 0), and the standard model composed (table 3 of the paper).
+
+    python -m experiments.rq3 --dataset cifar10=cifar10.npz --model resnet18 --width 0.25 --epochs 10
+
+Rows: `experiments.recording`. What RQ2 measured of the same models is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from experiments import tables
+from experiments.conditions import invocation
+from experiments.decomposition import THRESHOLD
+from experiments.program import run
+from experiments.recording import COMPOSED, Recorder
+from experiments.results import ResultFile
+from experiments.settings import add_approaches, add_options, add_tasks, approaches_of, setting_of, tasks_of
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train what was not trained, decompose, compose every sub-task."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.rq3", description="with and without compactness")
+    add_options(parser)
+    add_approaches(parser, tuple(COMPOSED), ("MODA", "MODA-", "ST-composed"))
+    add_tasks(parser)
+    options = parser.parse_args(arguments)
+    setting = setting_of(options)
+    approaches = approaches_of(options, tuple(COMPOSED))
+    file = ResultFile(setting.result_path("rq3"))
+    file.begin(invocation(setting.device))
+    recorder = Recorder(setting, file, tasks_of(options, setting))
+    for seed in setting.seeds:
+        for approach in approaches:
+            recorder.composed(approach, seed, THRESHOLD)
+    tables.show_reuse(file)
+
+
+if __name__ == "__main__":
+    run(main)
