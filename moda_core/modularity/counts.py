@@ -15,6 +15,7 @@ from moda_core.modularity.models import ActivationCounts, TrainedModel
 from moda_core.modularity.networks import full_network
 from moda_core.structure.activations import with_activity
 from moda_core.structure.unitgraph import UnitGraph, unit_graph
+from moda_core.training.distributed import ALONE, Ranks
 from moda_core.training.surroundings import full_float32, never
 
 __all__ = ["check_epsilon", "count_activations"]
@@ -27,9 +28,12 @@ def count_activations(
     epsilon: float = 0.0,
     device: torch.device | str = "cpu",
     batch_size: int = 512,
+    ranks: Ranks = ALONE,
     cancelled: Callable[[], bool] = never,
 ) -> ActivationCounts:
     """Count over training images without augmentation, in eval mode and float32.
+
+    Of several `ranks`, each counts its share of the images, and all have the sum.
 
     Raises:
         InvalidInput: if a layer's activation never reaches zero and `epsilon` is 0.
@@ -40,15 +44,19 @@ def count_activations(
     classes = len(model.labels)
     network = with_activity(graph, full_network(model.architecture, model.weights, device), epsilon)
     totals = {layer.name: torch.zeros(classes, layer.units, dtype=torch.int32, device=device) for layer in graph.layers}
-    for pixels, labels in evaluation_batches(images, model.input, batch_size=batch_size, device=device):
-        if cancelled():
-            raise Cancelled("counting activations")
+    mine, stopped = ranks.share(len(images)), False
+    share = Images(images.pixels[mine], images.labels[mine])
+    for pixels, labels in evaluation_batches(share, model.input, batch_size=batch_size, device=device):
+        if stopped := cancelled():
+            break
         with torch.inference_mode(), full_float32():
             _, active = network(pixels)
         for layer, units in active.items():
             _add_by_class(totals[layer], units, labels)
+    if ranks.agreed(stopped):
+        raise Cancelled("counting activations")
     return ActivationCounts(
-        counts={layer: total.cpu() for layer, total in totals.items()},
+        counts=ranks.summed({layer: total.cpu() for layer, total in totals.items()}),
         units={layer.name: torch.arange(layer.units) for layer in graph.layers},
         samples=tuple(torch.bincount(images.labels, minlength=classes).tolist()),
         epsilon=epsilon,

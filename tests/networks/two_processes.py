@@ -1,0 +1,221 @@
+"""What two processes do together, and one alone for comparison: networks, batches, and a program of one rank.
+
+python two_processes.py RANK FOLDER     the same for ranks 0 and 1; writes FOLDER/RANK.safetensors and .json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from moda_core.data.dataset import Images
+from moda_core.errors import Cancelled, Conflict, TrainingFailure
+from moda_core.modularity.counts import count_activations
+from moda_core.modularity.models import TrainedModel
+from moda_core.specs import ArchitectureSpec, InputSpec, TrainingSpec
+from moda_core.structure.unitgraph import UnitGraph
+from moda_core.training.checkpoints import Checkpoint
+from moda_core.training.criteria import Modular
+from moda_core.training.distributed import ALONE, joined
+from moda_core.training.initial import initial_network
+from moda_core.training.loop import train
+
+DOOR = InputSpec(image_size=16, channels=1, mean=(0.5,), std=(0.25,))
+LENET = ArchitectureSpec(name="lenet5", classes=4, channels=1, image_size=16, width=0.5)
+CNN = ArchitectureSpec(name="cnn", classes=4, channels=1, image_size=16, width=0.25)
+
+# labels of the joint batch, how many of them are the first rank's, and what the criterion is told
+CASES = {
+    "even": ([0, 1, 2, 3, 0, 1, 2, 3], 4, {}),
+    "uneven": ([0, 1, 2, 0, 1, 2, 3], 5, {}),
+    "a class on one rank only": ([0, 1, 0, 1, 2, 2, 0, 1], 4, {}),
+    "classes with one sample a rank": ([0, 1, 2, 2, 1, 0], 3, {}),
+    "a class with one sample in all": ([0, 0, 1, 0, 1, 3], 3, {}),
+    "one class": ([2, 2, 2, 2, 2], 2, {}),
+    "a rank without a sample": ([0, 1, 0], 3, {}),
+    "pairs weigh alike": ([0, 1, 1, 0, 1, 2], 4, {"weighting": "pair"}),
+    "compactness as printed": ([0, 1, 1, 0, 1, 2], 2, {"compactness": "sum", "gamma": 0.01}),
+    "zero vectors": ([0, 1, 2, 0, 1, 2], 3, {}),
+}
+
+
+class InDouble(nn.Module):
+    """A network in float64, whatever its images come in."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.double()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network(x.double())
+
+
+def lenet() -> tuple[nn.Module, UnitGraph]:
+    """A network without batch norm, in float64."""
+    return InDouble(initial_network(LENET, 3)), _lenet_graph()
+
+
+@lru_cache(maxsize=1)
+def _lenet_graph() -> UnitGraph:
+    return UnitGraph.trace(InDouble(initial_network(LENET, 3)), (1, 16, 16))
+
+
+def normed() -> tuple[nn.Module, UnitGraph]:
+    """A network with batch norm and dropout."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = nn.Sequential(
+            nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(6 * 14 * 14, 4)
+        )
+    return model, UnitGraph.trace(model, (1, 16, 16))
+
+
+def images(count: int) -> Images:
+    draw = torch.Generator().manual_seed(5)
+    pixels = torch.randint(0, 256, (count, 1, 16, 16), generator=draw).to(torch.uint8)
+    return Images(pixels, torch.randint(0, 4, (count,), generator=draw))
+
+
+def gradients(case: str, ranks=ALONE, *, reduced: bool = True) -> dict[str, torch.Tensor]:
+    """Loss, terms and every gradient of a case: of the joint batch, or of this rank's share averaged over ranks."""
+    labels, first, options = CASES[case]
+    model, graph = lenet()
+    pixels = torch.randn(len(labels), 1, 16, 16, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    if case == "zero vectors":
+        pixels[1], pixels[4] = 0, 0
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+    share = slice(None) if ranks.world == 1 else (slice(first), slice(first, None))[ranks.rank]
+    criterion = Modular(model, graph, ranks=ranks if reduced else ALONE, **options)
+    _, loss, terms = criterion(pixels[share], torch.tensor(labels)[share])
+    loss.backward()
+    ranks.average_gradients(model.parameters())
+    found = {name: parameter.grad for name, parameter in model.named_parameters()}
+    return {"loss": loss.detach(), "terms": terms.detach(), **found}
+
+
+def recipe(**changes) -> TrainingSpec:
+    shared = {"dataset": "noise", "architecture": "lenet5", "epochs": 3, "batch_size": 8, "crop_padding": 1}
+    return TrainingSpec(**shared | changes)
+
+
+def trained(ranks=ALONE) -> tuple[dict[str, torch.Tensor], list[dict]]:
+    """A whole training in float64, on batches of 8, 8 and 3: weights, and reports without their clocks."""
+    model, graph = lenet()
+    reports = train(model, graph, images(19), recipe(), DOOR, mirror=True, device="cpu", ranks=ranks)
+    clocks = ("samples_per_s", "seconds", "remaining_s")
+    facts = [{name: value for name, value in one.to_json().items() if name not in clocks} for one in reports]
+    return model.state_dict(), facts
+
+
+def counted(ranks=ALONE):
+    model = TrainedModel(CNN, ("a", "b", "c", "d"), DOOR, initial_network(CNN, 0).state_dict())
+    return count_activations(model, images(23), batch_size=4, ranks=ranks)
+
+
+class Folder:
+    """Checkpoints that all processes read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.saved = path, 0
+
+    def load(self) -> Checkpoint | None:
+        if not self.path.with_suffix(".json").exists():
+            return None
+        state = json.loads(self.path.with_suffix(".json").read_text())
+        return Checkpoint(epoch=len(state["history"]), tensors=load_file(self.path), state=state)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        self.saved += 1
+        save_file(dict(checkpoint.tensors), self.path)
+        self.path.with_suffix(".json").write_text(json.dumps(checkpoint.state))
+
+
+def stopped_and_resumed(ranks, folder: Path) -> tuple[dict, dict, dict]:
+    """Training with batch norm and dropout, whole, and again stopped by one rank and resumed."""
+
+    def run(place: Folder, cancelled=lambda: False):
+        model, graph = normed()
+        options = {"mirror": True, "device": "cpu", "ranks": ranks, "checkpoints": place, "cancelled": cancelled}
+        train(model, graph, images(29), recipe(epochs=6, batch_size=8), DOOR, **options)
+        return model.state_dict()
+
+    asked = []
+
+    def second_rank_stops():
+        asked.append(0)
+        return ranks.rank == 1 and len(asked) == 14
+
+    place = Folder(folder / "stopped.safetensors")
+    whole = run(Folder(folder / "whole.safetensors"))
+    facts = {"stopped": False}
+    try:
+        run(place, second_rank_stops)
+    except Cancelled:
+        facts = {"stopped": True, "asked": len(asked), "saved": place.saved}
+    resumed = run(place)
+    return whole, resumed, facts
+
+
+def troubles(ranks) -> dict[str, str]:
+    """What each rank hears of the others' troubles."""
+    heard = {}
+
+    def tried(name, action):
+        try:
+            heard[name] = repr(action())
+        except (Conflict, TrainingFailure, ZeroDivisionError) as error:
+            heard[name] = type(error).__name__
+
+    tried("first", lambda: ranks.first(lambda: 1 // 0))
+    tried("same", lambda: ranks.require_same("the epoch", 3))
+    tried("different", lambda: ranks.require_same("the epoch", 3 + ranks.rank))
+    tried("agreed", lambda: [ranks.agreed(ranks.rank == 1), ranks.agreed(False)])
+    return heard
+
+
+def left_alone(rank: int, folder: Path) -> dict:
+    """The second rank fails, the first waits for it."""
+    begun = time.monotonic()
+    try:
+        with joined(backend="gloo", rank=rank, world=2, init_method=f"file://{folder}/second", timeout_s=60) as ranks:
+            if rank == 1:
+                raise ZeroDivisionError
+            ranks.total(torch.zeros(3))
+    except (RuntimeError, ZeroDivisionError) as error:
+        return {"error": type(error).__name__, "waited_s": time.monotonic() - begun}
+    return {}
+
+
+def main(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    tensors, facts = {}, {}
+    with joined(backend="gloo", rank=rank, world=2, init_method=f"file://{folder}/first", timeout_s=60) as ranks:
+        for case in CASES:
+            for kind, reduced in (("exact", True), ("mutant", False)):
+                found = gradients(case, ranks, reduced=reduced)
+                tensors |= {f"{kind}/{case}/{name}": value for name, value in found.items()}
+        weights, facts["reports"] = trained(ranks)
+        tensors |= {f"trained/{name}": value for name, value in weights.items()}
+        whole, resumed, facts["stop"] = stopped_and_resumed(ranks, folder)
+        tensors |= {f"whole/{name}": value for name, value in whole.items()}
+        tensors |= {f"resumed/{name}": value for name, value in resumed.items()}
+        counts = counted(ranks)
+        tensors |= {f"counts/{layer}": count for layer, count in counts.counts.items()}
+        facts["samples"] = counts.samples
+        facts["heard"] = troubles(ranks)
+    facts["left"] = left_alone(rank, folder)
+    save_file({name: value.contiguous().clone() for name, value in tensors.items()}, folder / f"{rank}.safetensors")
+    (folder / f"{rank}.json").write_text(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))
