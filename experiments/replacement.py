@@ -1,0 +1,231 @@
+"""RQ2, replacement: a strong model's module answers for one class of a weak model (table 2 of the MODA paper).
+
+    python -m experiments.replacement --dataset cifar10=cifar10.npz --strong vgg16 resnet18 --seeds 5
+
+Every target class in turn, for an overfitted and an underfitted weak model; each cell compares
+
+- ``MODA``: the module of a modularly trained model, then the adaptation layer, learnt on the images
+  that the weak model was trained on, from both starts (``initial``);
+- ``ST-composed``: the same with the module of a strong model trained the standard way;
+- ``CNNSplitter`` and ``CNNSplitter-public``: MODA's module, its logit scaled by a range instead: over
+  the held-out images of the target class, or over all the strong model's training images.
+
+A row holds the right answers before and after, on all test images of the target class (``tc``) and of
+the others together (``non_tc``), and the module's size. Cells that a result file has are not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import product
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from experiments.conditions import invocation
+from experiments.decomposition import modular_model
+from experiments.program import run
+from experiments.progress import Progress
+from experiments.replacement_models import WEAK_KINDS, Part, strong_part, strong_spec, targets, weak_part, weak_spec
+from experiments.results import ResultFile, Row
+from experiments.runs import trained
+from experiments.settings import RESULTS, Setting, setting_of
+from moda_core.baselines.cnnsplitter import calibrated_scores, public_range, target_range
+from moda_core.data.dataset import Images, subset
+from moda_core.errors import InvalidInput
+from moda_core.modularity.composition import compose
+from moda_core.modularity.measures import module_measures
+from moda_core.modularity.models import Model, ModularModel
+from moda_core.modularity.networks import network, splice
+from moda_core.modularity.replacement import learn_adaptation
+from moda_core.specs import AdaptationSpec
+from moda_core.training.evaluation import accuracy, logits
+
+__all__ = ["INITIALS", "QUESTION", "Cell", "main", "measure", "missing"]
+
+QUESTION = "rq2-replacement"
+INITIALS = ("identity", "normal")
+"""Both starts of the adaptation layer; the first is the default, and the table's."""
+
+Cell = tuple[int, str, str]
+_OBJECTIVES = {"MODA": "modular", "ST-composed": "standard"}
+
+
+@dataclass(frozen=True)
+class _Strong:
+    """A strong model cut into modules, the images it saw and did not see, and how good it is."""
+
+    part: Part
+    modular: ModularModel
+    accuracy: Row
+
+    @cached_property
+    def sizes(self) -> dict[str, float]:
+        """Of each module, as a share of the model's parameters."""
+        return dict(module_measures(self.modular).sizes)
+
+
+@dataclass(frozen=True)
+class _Weak:
+    """A weak model's answers to the images it learnt from and to those it is tested on; the target is last."""
+
+    target: str
+    train: Images
+    test: Images
+    train_logits: Float[Tensor, "train classes"]
+    test_logits: Float[Tensor, "test classes"]
+
+    @property
+    def position(self) -> int:
+        """The target's place among the logits."""
+        return self.train_logits.shape[1] - 1
+
+
+def measure(setting: Setting, weak_epochs: int) -> None:
+    """Measure the cells of one strong model that its result file lacks; the rows of a cell are written together."""
+    file = ResultFile(setting.result_path(QUESTION))
+    file.begin(invocation(setting.device))
+    cells = missing(setting, setting.dataset.classes, weak_epochs)
+    with Progress(f"replacement {setting.name} {setting.model}", len(cells)) as progress:
+        for seed in dict.fromkeys(seed for seed, _, _ in cells):
+            strong = {approach: _strong(setting, objective, seed) for approach, objective in _OBJECTIVES.items()}
+            for cell in cells:
+                if cell[0] == seed:
+                    rows = _rows(setting.device, _weak(setting, cell, weak_epochs), strong, seed)
+                    file.extend({**_key(cell, weak_epochs), "strong": setting.model, **row} for row in rows)
+                    progress.advance()
+
+
+def missing(setting: Setting, classes: Sequence[str], weak_epochs: int) -> list[Cell]:
+    """The cells that a result file lacks: seed, kind of weak model, target class."""
+    file = ResultFile(setting.result_path(QUESTION))
+    cells = product(setting.seeds, WEAK_KINDS, targets(classes))
+    return [cell for cell in cells if not file.has(**_key(cell, weak_epochs))]
+
+
+def _key(cell: Cell, weak_epochs: int) -> Row:
+    seed, kind, target = cell
+    return {"kind": "replacement", "weak": kind, "weak_epochs": weak_epochs, "target": target, "seed": seed}
+
+
+def _strong(setting: Setting, objective: str, seed: int) -> _Strong:
+    part = strong_part(setting.dataset, seed)
+    spec = strong_spec(part, setting.model, setting.width, setting.epochs, seed, objective)
+    strong = trained(setting.runs, spec, part.dataset, device=setting.device)
+    modular = modular_model(strong, part.dataset, device=setting.device)
+    found = accuracy(_answers(strong.model, part.dataset.test, setting.device), part.dataset.test.labels)
+    return _Strong(part, modular, {"correct": found.correct, "n": found.samples})
+
+
+def _weak(setting: Setting, cell: Cell, weak_epochs: int) -> _Weak:
+    seed, kind, target = cell
+    part = weak_part(setting.dataset, target)
+    spec = weak_spec(part, kind, weak_epochs, seed)
+    model = trained(setting.runs, spec, part.dataset, device=setting.device).model
+    train = subset(part.dataset.train, spec.fraction, spec.seed)
+    answers = [_answers(model, images, setting.device) for images in (train, part.dataset.test)]
+    return _Weak(target, train, part.dataset.test, *answers)
+
+
+def _rows(device: str, weak: _Weak, strong: dict[str, _Strong], seed: int) -> Iterator[Row]:
+    """One row for each way of replacing: what it changed, and what the module weighs."""
+    before = _right(weak, weak.test_logits, "before")
+    for approach, model in strong.items():
+        module = compose(model.modular, [weak.target])
+        shown = {"module_size": model.sizes[weak.target], "strong_accuracy": model.accuracy}
+        for way, answers in _adapted(approach, module, weak, seed, device):
+            yield {**way, **before, **_right(weak, answers, "after"), **shown}
+        if approach == "MODA":
+            for way, answers in _ranged(module, weak, model, device):
+                yield {**way, **before, **_right(weak, answers, "after"), **shown}
+
+
+def _adapted(
+    approach: str, module: ModularModel, weak: _Weak, seed: int, device: str
+) -> Iterator[tuple[Row, Float[Tensor, "test classes"]]]:
+    """MODA's way: the adaptation layer, from each start."""
+    train, test = (
+        splice(own, _answers(module, images, device)[:, 0], weak.position)
+        for own, images in ((weak.train_logits, weak.train), (weak.test_logits, weak.test))
+    )
+    for initial in INITIALS:
+        spec = AdaptationSpec.from_json({"initial": initial, "seed": seed})
+        layer = learn_adaptation(train, weak.train.labels, spec)
+        yield {"approach": approach, "initial": initial}, torch.nn.functional.linear(test, *layer)
+
+
+def _ranged(
+    module: ModularModel, weak: _Weak, strong: _Strong, device: str
+) -> Iterator[tuple[Row, Float[Tensor, "test classes"]]]:
+    """CNNSplitter's way, in both forms. A module whose logit is the same for all samples has no range, and no row."""
+    answers = _answers(module, weak.test, device)[:, 0]
+    place = strong.modular.labels.index(weak.target)
+    ranges = {
+        "CNNSplitter": partial(target_range, images=strong.part.validation, position=place),
+        "CNNSplitter-public": partial(public_range, images=strong.part.dataset.train),
+    }
+    for approach, range_of in ranges.items():
+        try:
+            over = range_of(module, weak.target, device=device)
+        except InvalidInput as error:
+            print(f"{approach}, {weak.target}: {error}", file=sys.stderr)
+            continue
+        scores = calibrated_scores(weak.test_logits, answers, weak.position, over)
+        yield {"approach": approach, **over.to_json()}, scores
+
+
+def _answers(model: Model, images: Images, device: str) -> Float[Tensor, "images classes"]:
+    asked = network(model, device)
+    return logits(asked, images, asked.inputs, device=device)
+
+
+def _right(weak: _Weak, answers: Float[Tensor, "test classes"], when: str) -> Row:
+    """The right answers on the target's test images and on the others'."""
+    target = weak.test.labels == weak.position
+    found = {"tc": target, "non_tc": ~target}
+    counted = {part: accuracy(answers[chosen], weak.test.labels[chosen]) for part, chosen in found.items()}
+    return {f"{part}_{when}": {"correct": one.correct, "n": one.samples} for part, one in counted.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure every strong model in turn."""
+    options = _parser().parse_args(arguments)
+    for strong in options.strong:
+        measure(setting_of(argparse.Namespace(**vars(options), model=strong)), options.weak_epochs)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.replacement", description=(__doc__ or "").split("\n")[0]
+    )
+    add = parser.add_argument
+    add(
+        "--dataset", required=True, metavar="[NAME=]PATH", help="an .npz file, named after itself by default; or digits"
+    )
+    add("--strong", nargs="+", default=["vgg16", "resnet18"], metavar="NAME", help="models (default: vgg16 resnet18)")
+    add("--width", type=float, default=1.0, metavar="W", help="of the strong models (default: 1)")
+    add("--strong-epochs", dest="epochs", type=int, default=200, metavar="N", help="of strong models (default: 200)")
+    add(
+        "--weak-epochs",
+        type=int,
+        default=200,
+        metavar="N",
+        help="of overfitted ones, 20 times an underfitted one's (200)",
+    )
+    add("--seeds", type=int, default=1, metavar="N", help="train under the seeds 0 to N-1 (default: 1)")
+    add("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
+    add("--threads", type=int, default=None, metavar="N", help="of torch on the CPU (default: torch's own)")
+    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="trained models (default: runs)")
+    add("--results", type=Path, default=RESULTS, metavar="DIR", help="result files (default: experiments/results)")
+    parser.set_defaults(images_per_class=None)
+    return parser
+
+
+if __name__ == "__main__":
+    run(main)
