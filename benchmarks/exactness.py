@@ -39,7 +39,7 @@ __all__ = ["ARCHITECTURES", "KEEPS", "case_of", "main", "mutants_row", "row"]
 CLASSES = 10
 KEEPS = (0.05, 0.2, 0.6)
 ARCHITECTURES: dict[str, int] = {
-    "vgg16": 32, "resnet18": 32, "mobilenet": 32, "lenet5": 32, "cnn": 16,
+    "vgg16": 32, "resnet18": 32, "mobilenet": 32, "lenet5": 32, "cnn": 16, "cnn-gelu": 16, "vit": 32,
     "torchvision/alexnet": 64, "torchvision/resnet18": 64, "torchvision/resnet50": 64,
     "torchvision/resnext50_32x4d": 64, "torchvision/wide_resnet50_2": 64, "torchvision/regnet_y_400mf": 64,
     "torchvision/regnet_x_400mf": 64, "torchvision/densenet121": 64, "torchvision/densenet169": 64,
@@ -52,8 +52,8 @@ ARCHITECTURES: dict[str, int] = {
 }  # fmt: skip
 """The networks of the proof, and the pixels per side at which they run."""
 
-MUTATED = ("cnn", "resnet18", "mobilenet", "torchvision/resnet50", "torchvision/densenet121", "torchvision/mobilenet_v2",
-           "torchvision/efficientnet_b0", "torchvision/regnet_y_400mf")  # fmt: skip
+MUTATED = ("cnn", "cnn-gelu", "vit", "resnet18", "mobilenet", "torchvision/resnet50", "torchvision/densenet121",
+           "torchvision/mobilenet_v2", "torchvision/efficientnet_b0", "torchvision/regnet_y_400mf")  # fmt: skip
 
 
 def case_of(name: str, keep: float, *, seed: int = 0, batch: int = 8, most: int = MOST_DRAWS) -> Case:

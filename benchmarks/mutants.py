@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.proof import Case, error
-from moda_core.structure.operations import Dense
+from moda_core.structure.operations import Dense, Linear
+from moda_core.structure.regrouping import Merge, Split
 from moda_core.structure.sliced import SlicedModel
 
 __all__ = ["MUTATIONS", "mutant_errors"]
@@ -60,6 +61,19 @@ def _head(case: Case, _sliced: SlicedModel) -> list[str]:
     return _dense(case)[-1:]
 
 
+def _attention(case: Case, _sliced: SlicedModel) -> list[str]:
+    """Linear layers whose rows are divided into heads."""
+    splits = [call.operation for call in case.plan().calls if isinstance(call.operation, Split)]
+    return [str(source.target) for split in splits for source in split.sources if source.op == "call_module"]
+
+
+def _projections(case: Case, _sliced: SlicedModel) -> list[str]:
+    """Linear layers whose columns are heads joined."""
+    calls = [call.operation for call in case.plan().calls if isinstance(call.operation, Linear)]
+    joined = [call for call in calls if isinstance(case.graph.operations[call.sources[0]], Merge)]
+    return [str(call.node.target) for call in joined if len(call.output.shape) == 3]
+
+
 def _zero(part: nn.Module) -> bool:
     part.get_parameter("weight").data.zero_()
     return True
@@ -96,6 +110,12 @@ def _swap_rows(part: nn.Module) -> bool:
     return True
 
 
+def _swap_columns(part: nn.Module) -> bool:
+    weight = part.get_parameter("weight").data
+    weight[:, [0, -1]] = weight[:, [-1, 0]].clone()
+    return True
+
+
 def _swap_first_and_last(rows: Tensor | None) -> None:
     if rows is not None:
         rows[[0, -1]] = rows[[-1, 0]].clone()
@@ -107,5 +127,7 @@ MUTATIONS: Mapping[str, tuple[Callable[[Case, SlicedModel], list[str]], Callable
     "one scatter dropped": (_everywhere, _drop_scatter),
     "one batch-norm row swapped": (_everywhere, _swap_norm_rows),
     "one class row swapped": (_head, _swap_rows),
+    "one attention row swapped": (_attention, _swap_rows),
+    "one projection column swapped": (_projections, _swap_columns),
 }
 """By name: the parts of a sliced model that are tried, and a change of one in place, False where it has nothing to change."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from moda_core.structure.masking import MaskedModel
-from moda_core.structure.operations import Activation, Channels, Convolution, Norm, Operation, Pointwise
+from moda_core.structure.operations import Channels, Convolution, Norm, Operation, Pointwise
 from moda_core.structure.sliced import SlicedModel, assemble
 from moda_core.structure.slicing import Masks, Plan, plan
 from moda_core.structure.unitgraph import UnitGraph
@@ -151,9 +151,10 @@ def draw_masks(graph: UnitGraph, keep: float, generator: torch.Generator) -> dic
     """
     live: dict[object, Channels] = {}
     masks: dict[str, Tensor] = {}
+    layers = set(graph.layer_nodes.values())
     for node, operation in graph.operations.items():
         live[node] = operation.live([live[source] for source in operation.sources])
-        if isinstance(operation, Activation):
+        if node in layers:
             fed = _fed_units(graph, operation, live)
             masks[node.name] = _draw_mask(len(live[node]), keep, fed, generator)
             live[node] = live[node] & masks[node.name].numpy()

@@ -212,7 +212,7 @@ class InputSpec(Spec):
 class ArchitectureSpec(Spec):
     """A network without its weights: enough to build it again.
 
-    `name` is one of our own (``vgg16 resnet18 mobilenet lenet5 cnn``) or a torchvision classifier
+    `name` is one of our own (``vgg16 resnet18 mobilenet lenet5 cnn cnn-gelu vit``) or a torchvision classifier
     as ``torchvision/<name>``. `width` multiplies the channels of our own; torchvision's have 1.0.
     """
 

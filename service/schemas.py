@@ -139,8 +139,8 @@ class TrainingSpecBody(_Request):
     dataset: Reference = Field(description="A data set's name or digest.", examples=["digits"])
     architecture: str = Field(
         max_length=100,
-        description="`vgg16`, `resnet18`, `mobilenet`, `lenet5`, `cnn`, or a torchvision classifier as "
-        "`torchvision/<name>`.",
+        description="`vgg16`, `resnet18`, `mobilenet`, `lenet5`, `cnn`, `cnn-gelu`, `vit`, or a torchvision "
+        "classifier as `torchvision/<name>`.",
         examples=["cnn", "torchvision/resnet50"],
     )
     width: float = Field(

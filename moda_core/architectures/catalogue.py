@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 
 import torch
@@ -15,6 +16,7 @@ from moda_core.architectures.lenet import LeNet5
 from moda_core.architectures.mobilenet import MobileNet
 from moda_core.architectures.resnet import ResNet18
 from moda_core.architectures.vgg import VGG16
+from moda_core.architectures.vit import VisionTransformer
 from moda_core.errors import InvalidInput
 from moda_core.specs import ArchitectureSpec
 
@@ -36,6 +38,8 @@ _OWN = {
     "mobilenet": _Own(MobileNet),
     "lenet5": _Own(LeNet5, least_size=16),
     "cnn": _Own(CNN, default_size=16),
+    "cnn-gelu": _Own(partial(CNN, activation=nn.GELU), default_size=16),
+    "vit": _Own(VisionTransformer),
 }
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx
 
+from moda_core.structure.calls import argument, function_of
 from moda_core.structure.operations import Value
 
-__all__ = ["conventional_axis", "moved_axis"]
+__all__ = ["Regrouped", "conventional_axis", "merged", "moved_axis", "order_of", "split"]
 
 
 def conventional_axis(shape: tuple[int, ...], inputs: tuple[Value, ...]) -> int | None:
@@ -26,24 +28,26 @@ def conventional_axis(shape: tuple[int, ...], inputs: tuple[Value, ...]) -> int 
     return 1 if len(shape) in (2, 4) else len(shape) - 1
 
 
-def moved_axis(function: Any, node: fx.Node, value: Value) -> int | None:
+def moved_axis(node: fx.Node, value: Value) -> int | None:
     """The channel axis after a permute, transpose or mean of `value`; None for anything else."""
-    find = _MOVES.get(function)
-    if find is None or value.axis is None:
+    if value.axis is None:
         return None
-    return find(value.axis, len(value.shape), list(node.args[1:]), dict(node.kwargs))
+    if function_of(node) is torch.mean:
+        return _averaged(value.axis, len(value.shape), list(node.args[1:]), dict(node.kwargs))
+    order = order_of(node, len(value.shape))
+    return None if order is None else order.index(value.axis)
 
 
-def _permuted(axis: int, dims: int, arguments: list[Any], keywords: dict[str, Any]) -> int | None:
-    order = keywords.get("dims", arguments[0] if len(arguments) == 1 else arguments)
-    return [int(dim) % dims for dim in order].index(axis)
-
-
-def _transposed(axis: int, dims: int, arguments: list[Any], keywords: dict[str, Any]) -> int | None:
-    if keywords or len(arguments) != 2:
-        return None
-    first, second = (int(dim) % dims for dim in arguments)
-    return {first: second, second: first}.get(axis, axis)
+def order_of(node: fx.Node, dims: int) -> tuple[int, ...] | None:
+    """Where each axis of a permute's or transpose's output was; None for other calls."""
+    if function_of(node) is torch.permute:
+        listed: Any = argument(node, 1, "dims") if len(node.args) <= 2 else node.args[1:]
+        return tuple(int(dim) % dims for dim in listed)
+    if function_of(node) is torch.transpose:
+        first, second = (int(argument(node, place, f"dim{place - 1}")) % dims for place in (1, 2))
+        swapped = {first: second, second: first}
+        return tuple(swapped.get(axis, axis) for axis in range(dims))
+    return None
 
 
 def _averaged(axis: int, dims: int, arguments: list[Any], keywords: dict[str, Any]) -> int | None:
@@ -57,8 +61,47 @@ def _averaged(axis: int, dims: int, arguments: list[Any], keywords: dict[str, An
     return axis if keeps else axis - sum(other < axis for other in axes)
 
 
-_MOVES: Mapping[Callable[..., Any], Callable[[int, int, list[Any], dict[str, Any]], int | None]] = {
-    torch.permute: _permuted,
-    torch.transpose: _transposed,
-    torch.mean: _averaged,
-}
+@dataclass(frozen=True)
+class Regrouped:
+    """A reshape seen from the channel axis: one axis counts (before, channels, after), in this order.
+
+    Attributes:
+        axis: of the channels in the reshape's output.
+        before, after: positions that are joined with each channel, or were.
+    """
+
+    axis: int
+    before: int
+    after: int
+
+
+def merged(value: Value, shape: tuple[int, ...]) -> Regrouped | None:
+    """A reshape that joins the channel axis with its neighbours, or folds only axes behind it."""
+    if value.axis is None:
+        return None
+    alike = _alike(value.shape, shape)
+    if alike > value.axis:
+        return Regrouped(value.axis, 1, 1)
+    axis = min(alike, len(shape) - 1)
+    end = len(value.shape) - (len(shape) - axis - 1)
+    if axis == 0 or end <= value.axis or value.shape[end:] != shape[axis + 1 :]:
+        return None
+    return Regrouped(axis, math.prod(value.shape[axis : value.axis]), math.prod(value.shape[value.axis + 1 : end]))
+
+
+def split(value: Value, shape: tuple[int, ...], axis: int) -> Regrouped | None:
+    """A reshape that makes several axes of the channel axis, of which `axis` has the channels from then on."""
+    if value.axis is None:
+        return None
+    end = len(shape) - (len(value.shape) - value.axis - 1)
+    if shape[: value.axis] != value.shape[: value.axis] or shape[end:] != value.shape[value.axis + 1 :]:
+        return None
+    if not value.axis <= axis < end:
+        return None
+    return Regrouped(axis, math.prod(shape[value.axis : axis]), math.prod(shape[axis + 1 : end]))
+
+
+def _alike(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """How many leading axes two shapes have in common."""
+    differing = (place for place, (size, beside) in enumerate(zip(one, other, strict=False)) if size != beside)
+    return next(differing, min(len(one), len(other)))

@@ -1,7 +1,7 @@
 """What each kind of call does to channels: the rules that slicing is made of.
 
-Every value in a network is a tensor with one *channel axis* (or none that is known). For a value,
-*live* channels are those that can differ from zero in the masked model, *needed* ones those that
+Every value in a network is a tensor with one *channel axis* (or none that is known): of channels,
+neurons or attention heads. For a value, *live* channels are those that can differ from zero in the masked model, *needed* ones those that
 some reader asks for. An operation answers, in terms of boolean arrays over channels:
 
 - `live`: which channels of its output are live, given those of its inputs (forward);
@@ -25,17 +25,16 @@ from numpy.typing import NDArray
 from torch import fx
 
 __all__ = [
-    "Activation",
     "Add",
     "Batch",
     "Channels",
     "Concatenate",
     "Convolution",
     "Dense",
-    "Flatten",
     "Held",
     "Input",
     "Linear",
+    "Matmul",
     "Multiply",
     "Norm",
     "Opaque",
@@ -143,10 +142,6 @@ class Pointwise(_Channelwise):
         return [needed]
 
 
-class Activation(Pointwise):
-    """An activation that is a layer: its output narrows to the layer's mask."""
-
-
 class Norm(_Channelwise):
     """Batch norm: a zero channel becomes a constant, so every channel is live."""
 
@@ -166,13 +161,14 @@ class Add(_Channelwise):
         return joined
 
     def requests(self, needed: Channels, live: Sequence[Channels]) -> list[Channels]:
-        """A dead side is left out, unless the sum has its shape from that side alone."""
+        """A dead side is left out, unless the sum has its shape from that side."""
         asked = [
             needed if (needed & side).any() else value.none() for side, value in zip(live, self.inputs, strict=True)
         ]
-        whole = [value.shape[1:] == self.output.shape[1:] for value in self.inputs]
+        whole = [value.shape == self.output.shape for value in self.inputs]
         if not any(full and channels.any() for full, channels in zip(whole, asked, strict=True)):
-            asked[whole.index(True) if True in whole else 0] = needed
+            for place in [whole.index(True)] if True in whole else range(len(asked)):
+                asked[place] = needed
         return asked
 
 
@@ -187,6 +183,17 @@ class Multiply(_Channelwise):
         return [needed for _ in self.inputs]
 
 
+@dataclass(frozen=True)
+class Matmul(Multiply):
+    """Products of matrices, one pair per channel; `inner` is the length of the sums."""
+
+    inner: int = 1
+
+    def flops(self, produced: Channels, fed: Sequence[Channels]) -> int:  # noqa: ARG002, D102
+        positions = math.prod(self.output.shape[1:]) // self.output.width
+        return 2 * positions * self.inner * int(np.count_nonzero(produced))
+
+
 class Concatenate(_Channelwise):
     """Values side by side along the channel axis."""
 
@@ -195,29 +202,6 @@ class Concatenate(_Channelwise):
 
     def requests(self, needed: Channels, live: Sequence[Channels]) -> list[Channels]:  # noqa: ARG002, D102
         return np.split(needed, np.cumsum([value.width for value in self.inputs])[:-1])
-
-
-class Flatten(Operation):
-    """Everything behind the batch axis becomes one axis: a channel becomes a set of columns."""
-
-    def _columns(self, channels: Channels) -> Channels:
-        """The flattened columns of some channels."""
-        (value,) = self.inputs
-        shape = [1] * (len(value.shape) - 1)
-        shape[(value.axis or 1) - 1] = value.width
-        return np.broadcast_to(channels.reshape(shape), value.shape[1:]).reshape(-1)
-
-    def live(self, inputs: Sequence[Channels]) -> Channels:  # noqa: D102
-        return self._columns(inputs[0])
-
-    def requests(self, needed: Channels, live: Sequence[Channels]) -> list[Channels]:  # noqa: ARG002, D102
-        (value,) = self.inputs
-        others = tuple(axis - 1 for axis in range(1, len(value.shape)) if axis != value.axis)
-        channels: Channels = np.any(needed.reshape(value.shape[1:]), axis=others)
-        return [channels]
-
-    def produced(self, needed: Channels, requests: Sequence[Channels]) -> Channels:  # noqa: ARG002, D102
-        return self._columns(requests[0])
 
 
 class Dense(Operation):

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the usual name of this module
 from torch import fx, nn
 
-from moda_core.structure.axes import conventional_axis, moved_axis
+from moda_core.structure.attention import HEAD_AXIS, head_axes, is_attention
+from moda_core.structure.axes import conventional_axis, merged, moved_axis, split
+from moda_core.structure.calls import MATMULS, PRODUCTS, RESHAPES, function_of, keeps, softmax_axis
 from moda_core.structure.operations import (
-    Activation,
     Add,
     Batch,
     Concatenate,
     Convolution,
-    Flatten,
     Input,
     Linear,
+    Matmul,
     Multiply,
     Norm,
     Opaque,
@@ -33,9 +32,11 @@ from moda_core.structure.operations import (
     Pointwise,
     Value,
 )
+from moda_core.structure.parts import Part, picked
+from moda_core.structure.regrouping import Merge, Pick, Section, Split
 from moda_core.structure.tracing import TRACED_BATCH, Trace, is_activation
 
-__all__ = ["PRODUCTS", "is_dense", "is_gate", "operations"]
+__all__ = ["is_dense", "is_gate", "operations"]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -44,31 +45,19 @@ _POOLS = (
     nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d,
     nn.Upsample,
 )  # fmt: skip
-_DROPOUTS = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _GATES = (nn.Sigmoid, nn.Hardsigmoid)
 _POOL_FUNCTIONS = frozenset(
     {F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.max_pool2d, F.interpolate}
 )
-_KEEPING_FUNCTIONS = frozenset({torch.clone, F.dropout, F.dropout1d, F.dropout2d, F.dropout3d})
 _GATE_FUNCTIONS = frozenset({torch.sigmoid, F.sigmoid, F.hardsigmoid})
 _SUMS = frozenset({operator.add, operator.iadd, torch.add})
-PRODUCTS = frozenset({operator.mul, operator.imul, torch.mul})
-"""Functions that multiply two values."""
 _SCALINGS = PRODUCTS | {operator.truediv, torch.div}
 _CONCATENATIONS = frozenset({torch.cat, torch.concat, torch.concatenate})
-_RESHAPES = frozenset({torch.flatten, torch.reshape})
-_METHODS: Mapping[str, Any] = {
-    "add": operator.add, "add_": operator.add, "mul": operator.mul, "mul_": operator.mul, "div": operator.truediv,
-    "sigmoid": torch.sigmoid, "mean": torch.mean, "permute": torch.permute, "transpose": torch.transpose,
-    "flatten": torch.flatten, "view": torch.reshape, "reshape": torch.reshape, "contiguous": torch.clone,
-    "clone": torch.clone,
-}  # fmt: skip
-"""Methods, by a function that treats channels alike."""
 
 
 def is_gate(trace: Trace, node: fx.Node) -> bool:
     """Whether a node is a sigmoid or hardsigmoid that multiplies some value."""
-    return _is_sigmoid(trace, node) and any(_function(user) in PRODUCTS for user in node.users)
+    return _is_sigmoid(trace, node) and any(function_of(user) in PRODUCTS for user in node.users)
 
 
 def is_dense(trace: Trace, node: fx.Node) -> bool:
@@ -79,37 +68,30 @@ def is_dense(trace: Trace, node: fx.Node) -> bool:
     return any(parameter.dim() > 1 for parameter in part.parameters())
 
 
-def operations(trace: Trace, layers: frozenset[fx.Node]) -> dict[fx.Node, Operation]:
-    """An operation for each call of a trace, in order; activations in `layers` are masked ones."""
-    reader = _Reader(trace, layers)
+def operations(trace: Trace) -> dict[fx.Node, Operation]:
+    """An operation for each call of a trace, in order."""
+    reader = _Reader(trace)
     for node in trace.graph.nodes:
         if node.op != "output":
             reader.read(node)
     return reader.operations
 
 
-def _function(node: fx.Node) -> Any:
-    """The function that a call is, or is like; None for modules."""
-    if node.op == "call_function":
-        return node.target
-    return _METHODS.get(str(node.target)) if node.op == "call_method" else None
-
-
 def _is_sigmoid(trace: Trace, node: fx.Node) -> bool:
     if node.op == "call_module":
         return isinstance(trace.module.get_submodule(str(node.target)), _GATES)
-    return _function(node) in _GATE_FUNCTIONS
+    return function_of(node) in _GATE_FUNCTIONS
 
 
 class _Reader:
     """Turns nodes into operations, in order."""
 
-    def __init__(self, trace: Trace, layers: frozenset[fx.Node]) -> None:
-        self.trace, self.layers = trace, layers
+    def __init__(self, trace: Trace) -> None:
+        self.trace, self.head_axes = trace, head_axes(trace)
         self.operations: dict[fx.Node, Operation] = {}
         calls = [node for node in trace.graph.nodes if node.op == "call_module"]
-        self._uses = Counter(id(tensor) for node in calls for tensor in self._part(node).parameters())
-        self._uses.update(id(tensor) for node in calls for tensor in self._part(node).buffers())
+        self._uses = Counter(id(tensor) for node in calls for tensor in self._called(node).parameters())
+        self._uses.update(id(tensor) for node in calls for tensor in self._called(node).buffers())
         alone = [str(node.target) for node in trace.graph.nodes if node.op == "get_attr"]
         states = trace.module.state_dict(keep_vars=True)
         self._uses.update(id(states[name]) for name in alone if name in states)
@@ -119,7 +101,7 @@ class _Reader:
         inputs = tuple(self.operations[source].output for source in sources)
         self.operations[node] = self._operation(node, sources, inputs)
 
-    def _part(self, node: fx.Node) -> nn.Module:
+    def _called(self, node: fx.Node) -> nn.Module:
         return self.trace.module.get_submodule(str(node.target))
 
     def _operation(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation:
@@ -129,11 +111,12 @@ class _Reader:
             return Batch(node, Value((), None), sources, inputs)
         if node.op == "get_attr" or self.trace.shapes.get(node, ())[:1] != (TRACED_BATCH,):
             return self._opaque(node, sources, inputs)
-        if not inputs or (any(value.axis is None for value in inputs) and not self._is_reshape(node)):
+        if part := picked(self.trace, node):
+            return self._part(node, part) or self._opaque(node, sources, inputs)
+        unknown = any(value.axis is None for value in inputs) and not self._is_reshape(node)
+        if not inputs or unknown:
             return self._opaque(node, sources, inputs)
-        if node.op == "call_module":
-            return self._module(node, sources, inputs)
-        return self._call(node, sources, inputs)
+        return (self._module if node.op == "call_module" else self._call)(node, sources, inputs)
 
     def _reads_shape(self, node: fx.Node) -> bool:
         if node.op == "call_method":
@@ -141,22 +124,22 @@ class _Reader:
         return node.op == "call_function" and node.target is getattr and node.args[1] == "shape"
 
     def _is_reshape(self, node: fx.Node) -> bool:
-        return _function(node) in _RESHAPES
+        return function_of(node) in RESHAPES
 
     def _opaque(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation:
         shape = self.trace.shapes.get(node, ())
-        axis = conventional_axis(shape, inputs)
+        axis = HEAD_AXIS if is_attention(self.trace, node) else conventional_axis(shape, inputs)
         return Opaque(node, Value(shape, axis), sources, inputs, self.trace.flops[node])
 
     def _alone(self, node: fx.Node) -> bool:
         """Whether a module's parameters serve this call only."""
-        part = self._part(node)
+        part = self._called(node)
         return all(self._uses[id(tensor)] == 1 for tensor in (*part.parameters(), *part.buffers()))
 
     def _module(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation:
         if node not in self.trace.shapes or len(sources) != 1:
             return self._opaque(node, sources, inputs)
-        part = self._part(node)
+        part = self._called(node)
         found = self._dense(node, part, sources, inputs) if self._alone(node) else None
         return found or self._plain(node, part, sources, inputs) or self._opaque(node, sources, inputs)
 
@@ -179,47 +162,71 @@ class _Reader:
     ) -> Operation | None:
         """A module without parameters that is understood."""
         output = Value(self.trace.shapes[node], inputs[0].axis)
-        if isinstance(part, nn.Flatten) and self._flattens(node, inputs[0]):
-            return Flatten(node, Value(output.shape, 1), sources, inputs)
-        if isinstance(part, _DROPOUTS) or (isinstance(part, _POOLS) and output.axis == 1):
+        if isinstance(part, nn.Flatten | nn.Unflatten):
+            return self._reshape(node, sources, inputs)
+        if keeps(self.trace, node) or (isinstance(part, _POOLS) and output.axis == 1):
             return Pointwise(node, output, sources, inputs)
-        if isinstance(part, _GATES):
+        if isinstance(part, _GATES) or self._is_softmax(node, output):
             return Pointwise(node, output, sources, inputs, keeps_zero=False)
         return None
 
-    def _flattens(self, node: fx.Node, value: Value) -> bool:
-        """Whether a reshape leaves the batch alone and makes one axis of the rest."""
-        shape = self.trace.shapes[node]
-        return len(shape) == 2 and len(value.shape) > 1 and shape[0] == value.shape[0]
+    def _is_softmax(self, node: fx.Node, output: Value) -> bool:
+        """Whether a call is a softmax over another axis than the channels'."""
+        axis = softmax_axis(self.trace, node)
+        return axis is not None and axis != output.axis
+
+    def _reshape(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation | None:
+        """A reshape that leaves the batch alone, and the channels together or in heads."""
+        shape, value = self.trace.shapes[node], inputs[0]
+        if len(shape) < 2 or value.shape[:1] != shape[:1]:
+            return None
+        if joined := merged(value, shape):
+            return Merge(node, Value(shape, joined.axis), sources[:1], inputs[:1], joined.before, joined.after)
+        divided = split(value, shape, self.head_axes[node]) if node in self.head_axes else None
+        if divided is None:
+            return None
+        return Split(node, Value(shape, divided.axis), sources[:1], inputs[:1], divided.before, divided.after)
+
+    def _part(self, node: fx.Node, part: Part) -> Operation | None:
+        """Some positions along one axis of a value whose batch is first and stays so."""
+        value, shape = self.operations[part.source].output, self.trace.shapes[node]
+        if value.axis is None or value.shape[0] != TRACED_BATCH or part.axis_after(0) != 0:
+            return None
+        axis, arguments = part.axis_after(value.axis), ((part.source,), (value,))
+        if axis is None:
+            return None
+        if not part.divides(value.axis):
+            return Pick(node, Value(shape, axis), *arguments, part=part)
+        return Section(node, Value(shape, axis), *arguments, part.start) if part.order is None else None
 
     def _call(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation:
         if node not in self.trace.shapes:
             return self._opaque(node, sources, inputs)
-        if _function(node) in _RESHAPES and self._flattens(node, inputs[0]):
-            return Flatten(node, Value(self.trace.shapes[node], 1), sources[:1], inputs[:1])
-        if len(sources) > 1 or _function(node) in _CONCATENATIONS:
+        if function_of(node) in RESHAPES:
+            return self._reshape(node, sources, inputs) or self._opaque(node, sources, inputs)
+        if len(sources) > 1 or function_of(node) in _CONCATENATIONS:
             return self._joining(node, sources, inputs)
         return self._pointwise(node, sources, inputs) or self._opaque(node, sources, inputs)
 
     def _pointwise(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation | None:
         """A function or method of one value that treats channels alike."""
-        shape, function, value = self.trace.shapes[node], _function(node), inputs[0]
+        shape, function, value = self.trace.shapes[node], function_of(node), inputs[0]
         same = Value(shape, value.axis)
         if is_activation(node):
-            return (Activation if node in self.layers else Pointwise)(node, same, sources, inputs)
-        if function in _GATE_FUNCTIONS or function in _SUMS:
+            return Pointwise(node, same, sources, inputs)
+        if function in _GATE_FUNCTIONS or function in _SUMS or self._is_softmax(node, same):
             return Pointwise(node, same, sources, inputs, keeps_zero=False)
-        if function in _KEEPING_FUNCTIONS or (function in _POOL_FUNCTIONS and value.axis == 1):
+        if keeps(self.trace, node) or (function in _POOL_FUNCTIONS and value.axis == 1):
             return Pointwise(node, same, sources, inputs)
         if function in _SCALINGS and (function in PRODUCTS or node.args[0] is sources[0]):
             return Pointwise(node, same, sources, inputs)
         if getattr(function, "__name__", "") == "stochastic_depth":
             return Pointwise(node, same, sources, inputs)
-        axis = moved_axis(function, node, value)
+        axis = moved_axis(node, value)
         return None if axis is None else Pointwise(node, Value(shape, axis), sources, inputs)
 
     def _joining(self, node: fx.Node, sources: tuple[fx.Node, ...], inputs: tuple[Value, ...]) -> Operation:
-        shape, function, axis = self.trace.shapes[node], _function(node), inputs[0].axis
+        shape, function, axis = self.trace.shapes[node], function_of(node), inputs[0].axis
         aligned = all(value.axis == axis and len(value.shape) == len(shape) for value in inputs)
         arguments = node, Value(shape, axis), sources, inputs
         if function in _CONCATENATIONS and aligned and axis is not None:
@@ -233,4 +240,6 @@ class _Reader:
             return Add(*arguments)
         if same_width and function in PRODUCTS and len(sources) == 2:
             return Multiply(*arguments)
+        if same_width and function in MATMULS and axis is not None and axis < len(shape) - 2:
+            return Matmul(*arguments, inner=inputs[0].shape[-1])
         return self._opaque(node, sources, inputs)

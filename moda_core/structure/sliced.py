@@ -13,7 +13,8 @@ from typing import Any, cast
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
-from moda_core.structure.operations import Add, Batch, Concatenate, Convolution, Flatten, Input, Linear, Norm
+from moda_core.structure.operations import Add, Batch, Concatenate, Convolution, Input, Linear, Norm
+from moda_core.structure.regrouping import Merge, Pick, Section, Split
 from moda_core.structure.slicing import Call, Feed, Plan
 from moda_core.structure.steps import (
     Applied,
@@ -23,9 +24,10 @@ from moda_core.structure.steps import (
     FullShape,
     Method,
     Move,
+    Picked,
+    Reshaped,
     Slot,
     Zeros,
-    flattened,
     same,
     with_slots,
 )
@@ -83,7 +85,8 @@ class _Assembly:
 
     def __init__(self, plan: Plan, weights: Mapping[str, Tensor]) -> None:
         self.plan, self.weights = plan, weights
-        self.image = plan.calls[0].operation.node.name
+        inputs = (node for node, operation in plan.graph.operations.items() if isinstance(operation, Input))
+        self.image = next(inputs).name  # also where nothing else reads it
         self.sliced = SlicedModel(self.image)
         self.template = plan.graph.eval_trace.module
         self.steps: list[_Step] = []
@@ -134,19 +137,13 @@ class _Assembly:
         if isinstance(operation, Batch):
             index = node.args[1] if node.op == "call_method" and len(node.args) > 1 else node.kwargs.get("dim")
             return FullShape(operation.inputs[0].shape, index if isinstance(index, int) else None)
-        axis = operation.output.axis or 0
-        shape = list(operation.output.shape)
-        shape[axis] = int(call.produced.sum())
-        return self._placed(str(node.target), Bias(tuple(shape), axis, self.weights.get(f"{node.target}.bias")))
+        bias = self.weights.get(f"{node.target}.bias")
+        return self._placed(str(node.target), Bias(_cut_shape(call), operation.output.axis or 0, bias))
 
     def _function(self, call: Call, read: tuple[fx.Node, ...]) -> Callable[..., Any]:
         operation, node = call.operation, call.operation.node
-        if isinstance(operation, Add) and len(read) == 1:
-            return same
-        if isinstance(operation, Concatenate):
-            return Concatenation(operation.output.axis or 0)
-        if isinstance(operation, Flatten):
-            return flattened
+        if (step := _standing_for(call, len(read))) is not None:
+            return step
         if node.op == "get_attr":
             return self._attribute(str(node.target))
         if isinstance(operation, Norm | Linear | Convolution):
@@ -199,6 +196,27 @@ class _Assembly:
                 owner.add_module(step, nn.Module().eval())
             owner = children[step] or owner
         return owner, name
+
+
+def _standing_for(call: Call, read: int) -> Callable[..., Any] | None:
+    """What replaces a call whose traced arguments speak of the whole network; None for other calls."""
+    operation = call.operation
+    if isinstance(operation, Section) or (isinstance(operation, Add) and read == 1):
+        return same
+    if isinstance(operation, Concatenate):
+        return Concatenation(operation.output.axis or 0)
+    if isinstance(operation, Merge | Split):
+        return Reshaped(_cut_shape(call))
+    if isinstance(operation, Pick):
+        return Picked(operation.part.order, operation.part.axis, operation.part.start, operation.part.length)
+    return None
+
+
+def _cut_shape(call: Call) -> tuple[int, ...]:
+    """The shape of what a call produces, with the batch it was traced with."""
+    shape = list(call.operation.output.shape)
+    shape[call.operation.output.axis or 0] = int(call.produced.sum())
+    return tuple(shape)
 
 
 def _bytes(indices: Any) -> bytes:

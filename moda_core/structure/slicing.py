@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from moda_core.errors import InvalidInput
-from moda_core.structure.operations import Activation, Channels, Dense, Held, Operation
+from moda_core.structure.operations import Channels, Dense, Held, Operation
 from moda_core.structure.unitgraph import UnitGraph
 
 __all__ = ["Call", "Feed", "Masks", "Plan", "forget_plans", "plan"]
@@ -160,14 +160,14 @@ class _Walk:
     def forward(self) -> None:
         for node, operation in self.graph.operations.items():
             self.live[node] = operation.live(self._live_inputs(operation))
-            if isinstance(operation, Activation):
+            if node.name in self.masks:
                 self.live[node] = self.live[node] & self.masks[node.name]
 
     def backward(self, wanted: Channels, *, drop: bool) -> None:
         needed = {node: operation.output.none() for node, operation in self.graph.operations.items()}
         needed[self.graph.logits] |= wanted
         for node, operation in reversed(self.graph.operations.items()):
-            if isinstance(operation, Activation) and not drop:
+            if node.name in self.masks and not drop:
                 needed[node] |= self.live[node]
             if not needed[node].any():
                 continue
@@ -188,11 +188,11 @@ class _Walk:
         value = self.graph.operations[source].output
         if not asked.any():
             return None
-        if source not in self.produced or not (self.produced[source] & asked).any():
+        given = self.produced[source] & asked & self.live[source] if source in self.produced else value.none()
+        if not given.any():
             shape = tuple(int(asked.sum()) if axis == value.axis else size for axis, size in enumerate(value.shape))
             return Feed(source, value.axis, zeros=shape)
         produced = self.produced[source]
-        given = produced & asked
         take = None if np.array_equal(given, produced) else _positions(given, produced)
         put = None if np.array_equal(given, asked) else _positions(given, asked)
         return Feed(source, value.axis, take, put, int(np.count_nonzero(asked)))

@@ -22,9 +22,10 @@ __all__ = [
     "FullShape",
     "Method",
     "Move",
+    "Picked",
+    "Reshaped",
     "Slot",
     "Zeros",
-    "flattened",
     "same",
     "with_slots",
 ]
@@ -169,11 +170,34 @@ class Concatenation:
         return torch.cat(values, self.axis)
 
 
+@dataclass(frozen=True)
+class Reshaped:
+    """The elements of a value in the same order, in another shape; the batch stays first."""
+
+    shape: tuple[int, ...]
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """The value with that shape, for the size of the batch at hand."""
+        return value.reshape(value.shape[0], *self.shape[1:])
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Positions of a value along one axis, after its axes were put in another order if one is given."""
+
+    order: tuple[int, ...] | None
+    axis: int
+    start: int
+    length: int | None
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """One position, whose axis vanishes, or several."""
+        ordered = value if self.order is None else value.permute(self.order)
+        if self.length is None:
+            return ordered.select(self.axis, self.start)
+        return ordered.narrow(self.axis, self.start, self.length)
+
+
 def same(value: Any) -> Any:
-    """The only side of a sum that is not zero."""
+    """What was read: the only side of a sum that is not zero, or a section that was selected before."""
     return value
-
-
-def flattened(value: Tensor) -> Tensor:
-    """Everything behind the batch axis as one axis."""
-    return value.flatten(1)

@@ -16,6 +16,7 @@ from torch import fx, nn
 from moda_core.architectures.catalogue import build
 from moda_core.errors import Untraceable
 from moda_core.specs import ArchitectureSpec
+from moda_core.structure.attention import is_attention
 from moda_core.structure.operations import Operation
 from moda_core.structure.rules import is_dense, is_gate, operations
 from moda_core.structure.tracing import REACHES_ZERO, TRACED_BATCH, Trace, is_activation, trace
@@ -25,14 +26,14 @@ __all__ = ["Layer", "UnitGraph", "unit_graph"]
 
 @dataclass(frozen=True)
 class Layer:
-    """A call of an activation whose outputs are units.
+    """A call whose outputs are units: an activation, or attention with its heads.
 
     Attributes:
         name: of its node in the traced graph.
         units: how many.
         axis: of the units in its output.
-        reaches_zero: whether the activation is exactly zero on an interval; otherwise a unit is
-            inactive only within an epsilon above 0.
+        reaches_zero: whether the activation is exactly zero on an interval; otherwise, and for
+            heads, a unit is inactive only within an epsilon above 0.
     """
 
     name: str
@@ -59,7 +60,7 @@ class UnitGraph:
     def __init__(self, eval_trace: Trace, image_shape: tuple[int, int, int]) -> None:
         self.eval_trace, self.image_shape = eval_trace, image_shape
         layer_nodes = _layer_nodes(eval_trace)
-        self.operations: dict[fx.Node, Operation] = operations(eval_trace, frozenset(layer_nodes))
+        self.operations: dict[fx.Node, Operation] = operations(eval_trace)
         self.layer_nodes = {self._layer(node): node for node in layer_nodes}
         self.layers = tuple(self.layer_nodes)
         self.logits = _logits(eval_trace.graph)
@@ -130,14 +131,17 @@ def _logits(graph: fx.Graph) -> fx.Node:
 
 
 def _layer_nodes(trace: Trace) -> list[fx.Node]:
-    """Activations that are layers: on the input's path, no gate's, and not on the logits."""
+    """Activations and attention that are layers: on the input's path, no gate's, and not on the logits."""
     fed = _fed_by_input(trace.graph)
     ungated = _upstream([_logits(trace.graph)], lambda node: not is_gate(trace, node))
     before_dense = _upstream([node for node in trace.graph.nodes if is_dense(trace, node)], lambda _: True)
     return [
         node
         for node in trace.graph.nodes
-        if is_activation(node) and node in fed and node in ungated and node in before_dense
+        if (is_activation(node) or is_attention(trace, node))
+        and node in fed
+        and node in ungated
+        and node in before_dense
     ]
 
 

@@ -25,7 +25,12 @@ def train(
     *,
     dataset: Annotated[str, typer.Argument(help="A data set's name or digest.")],
     architecture: Annotated[
-        str, typer.Option("--architecture", "-a", help="vgg16, resnet18, mobilenet, lenet5, cnn or torchvision/NAME.")
+        str,
+        typer.Option(
+            "--architecture",
+            "-a",
+            help="vgg16, resnet18, mobilenet, lenet5, cnn, cnn-gelu, vit or torchvision/NAME.",
+        ),
     ] = "cnn",
     name: Name = None,
     objective: Annotated[

@@ -184,9 +184,44 @@ class TwoSums(nn.Module):
         return torch.cat([left * right, left], 1)
 
 
+class Attention(nn.Module):
+    """Four heads over all positions, added to a residual stream."""
+
+    def __init__(self, inputs, units):
+        super().__init__()
+        self.units, self.qkv, self.out = units, nn.Linear(inputs, 12 * units), nn.Linear(4 * units, inputs)
+
+    def forward(self, x):
+        tokens = x.flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(tokens).unflatten(2, (3, 4, self.units)).transpose(1, 3).unbind(2)
+        mixed = torch.softmax(q @ k.transpose(2, 3) * 0.3, -1) @ v
+        tokens = tokens + self.out(mixed.transpose(1, 2).flatten(2))
+        return tokens.transpose(1, 2).unflatten(2, (SIZE, SIZE))
+
+
+class ActivatedHeads(nn.Module):
+    """An activation on the values and one on the heads' outputs: units are masked on both sides of a reshape."""
+
+    def __init__(self, inputs, units):
+        super().__init__()
+        self.qk, self.v = nn.Linear(inputs, 8 * units), nn.Linear(inputs, 4 * units)
+        self.out = nn.Linear(4 * units, units)
+
+    def forward(self, x):
+        tokens = x.flatten(2).permute(0, 2, 1)
+        q, k = self.qk(tokens).chunk(2, dim=2)
+        q, k, v = (self.heads(one, x) for one in (q, k, F.relu(self.v(tokens))))
+        mixed = F.softmax(q @ k.transpose(2, 3), dim=3) @ v
+        mixed = F.relu6(mixed.transpose(1, 2).reshape(x.shape[0], SIZE * SIZE, -1))
+        return self.out(mixed).transpose(1, 2).reshape(x.shape[0], -1, SIZE, SIZE)
+
+    def heads(self, value, x):
+        return value.reshape(x.shape[0], SIZE * SIZE, 4, -1).transpose(1, 2)
+
+
 BLOCKS = (
     Plain, Bare, Residual, Identity, Concat, Grouped, Depthwise, SqueezeExcite, Forked, Overwritten, Aliased, Broadcast,
-    Reused, TwoSums,
+    Reused, TwoSums, Attention, ActivatedHeads,
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from moda_core.architectures import catalogue
 from moda_core.errors import InvalidInput
 from moda_core.specs import ArchitectureSpec
 
-OWN = ("vgg16", "resnet18", "mobilenet", "lenet5", "cnn")
+OWN = ("vgg16", "resnet18", "mobilenet", "lenet5", "cnn", "cnn-gelu", "vit")
 
 
 def parameters(network: torch.nn.Module) -> int:
@@ -21,6 +21,8 @@ def parameters(network: torch.nn.Module) -> int:
         ("resnet18", 3, 11_173_962),
         ("mobilenet", 3, 3_217_226),
         ("lenet5", 3, 6 * 76 + 16 * 151 + 401 * 120 + 121 * 84 + 85 * 10),
+        # patches and positions, two blocks (norms, qkv, projection, MLP of 4 x 128), norm, head
+        ("vit", 3, 49 * 128 + 64 * 128 + 2 * (2 * 256 + 129 * 384 + 129 * 128 + 129 * 512 + 513 * 128) + 256 + 1290),
         ("cnn", 1, 9 * (16 + 16 * 32 + 32 * 32 + 32 * 64) + 2 * (16 + 32 + 32 + 64) + 1025 * 128 + 129 * 10),
     ],
 )
@@ -34,6 +36,32 @@ def test_the_paper_sizes_in_millions() -> None:
         parameters(catalogue.build(catalogue.complete(name, classes=10, channels=3), device="meta")) for name in OWN[:3]
     ]
     assert [round(count / 1e6, 1) for count in counts] == [33.6, 11.2, 3.2]
+
+
+def test_the_gelu_network_is_the_small_one_with_another_activation() -> None:
+    specs = {name: catalogue.complete(name, classes=10, channels=1) for name in ("cnn", "cnn-gelu")}
+    relu, gelu = (catalogue.build(spec, device="meta") for spec in specs.values())
+    states = [{name: state.shape for name, state in network.state_dict().items()} for network in (relu, gelu)]
+    assert states[0] == states[1]
+    kinds = [[type(part) for part in network.modules()] for network in (relu, gelu)]
+    swap = {torch.nn.ReLU: torch.nn.GELU}
+    assert [swap.get(kind, kind) for kind in kinds[0][1:]] == kinds[1][1:]
+
+
+def test_the_vision_transformer_is_attention_as_torch_computes_it() -> None:
+    """Its written-out attention against torch's fused one."""
+    torch.manual_seed(0)
+    network = catalogue.build(catalogue.complete("vit", classes=3, channels=1, image_size=8, width=0.25)).eval()
+    attention, tokens = network.blocks[0].attention, torch.randn(2, 16, 32)
+    q, k, v = (part.unflatten(2, (2, 16)).transpose(1, 2) for part in attention.qkv(tokens).chunk(3, dim=2))
+    fused = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    assert torch.allclose(attention(tokens), attention.projection(fused), atol=1e-6)
+
+
+@pytest.mark.parametrize(("image_size", "tokens"), [(8, 16), (16, 64), (32, 64), (40, 100)])
+def test_patches_are_2_pixels_wide_below_32_and_4_from_there_on(image_size: int, tokens: int) -> None:
+    spec = catalogue.complete("vit", classes=3, channels=1, image_size=image_size)
+    assert catalogue.build(spec, device="meta").position.shape == (1, tokens, 128)
 
 
 def test_vgg_features_end_at_one_pixel() -> None:
@@ -63,7 +91,8 @@ def test_own_networks_compute_the_same_when_traced(name: str) -> None:
 def test_the_width_multiplies_every_hidden_layer_and_leaves_input_and_classes(name: str) -> None:
     def shapes(width: float) -> list[torch.Size]:
         network = catalogue.build(catalogue.complete(name, classes=10, channels=3, width=width), device="meta")
-        return [weight.shape for weight in network.state_dict().values() if weight.ndim >= 2]
+        weights = {name: weight for name, weight in network.state_dict().items() if name.endswith("weight")}
+        return [weight.shape for weight in weights.values() if weight.ndim >= 2]
 
     whole, double = shapes(1.0), shapes(2.0)
     assert [shape[0] * 2 for shape in whole[:-1]] == [shape[0] for shape in double[:-1]]
@@ -81,8 +110,9 @@ def test_the_default_size_is_the_networks_own() -> None:
         name: catalogue.complete(name, classes=2, channels=3).image_size
         for name in (*OWN, "torchvision/alexnet", "torchvision/inception_v3")
     }
-    assert sizes == dict.fromkeys(OWN[:4], 32) | {
+    assert sizes == dict.fromkeys(OWN, 32) | {
         "cnn": 16,
+        "cnn-gelu": 16,
         "torchvision/alexnet": 224,
         "torchvision/inception_v3": 299,
     }
@@ -129,7 +159,7 @@ def test_an_image_too_small_is_refused(name: str, image_size: int, remedy: str) 
     assert caught.value.field == "image_size"
 
 
-@pytest.mark.parametrize(("name", "least"), [("vgg16", 32), ("lenet5", 16), ("cnn", 8), ("resnet18", 8)])
+@pytest.mark.parametrize(("name", "least"), [("vgg16", 32), ("lenet5", 16), ("cnn", 8), ("resnet18", 8), ("vit", 8)])
 def test_the_least_size_runs(name: str, least: int) -> None:
     spec = catalogue.complete(name, classes=2, channels=1, image_size=least, width=0.1)
     assert catalogue.build(spec).eval()(torch.randn(1, 1, least, least)).shape == (1, 2)
@@ -143,8 +173,8 @@ def test_own_networks_have_no_pretrained_weights(name: str) -> None:
 
 def test_names_begin_with_our_own() -> None:
     names = catalogue.names()
-    assert names[:5] == OWN
-    assert all(name.startswith("torchvision/") for name in names[5:])
+    assert names[: len(OWN)] == OWN
+    assert all(name.startswith("torchvision/") for name in names[len(OWN) :])
 
 
 def test_initial_weights_follow_the_global_seed() -> None:

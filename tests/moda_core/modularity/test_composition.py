@@ -16,12 +16,15 @@ from moda_core.training.initial import initial_network
 
 LABELS = ("a", "b", "c", "d")
 SAMPLES = 20
-NETWORKS = [("mobilenet", 0.02), ("mobilenet", 0.1), ("resnet18", 0.1), ("cnn", 0.25), ("vgg16", 0.05), ("lenet5", 1.0)]
+NETWORKS = [
+    ("mobilenet", 0.02), ("mobilenet", 0.1), ("resnet18", 0.1), ("cnn", 0.25), ("vgg16", 0.05), ("lenet5", 1.0),
+    ("cnn-gelu", 0.25), ("vit", 0.5),
+]  # fmt: skip
 
 
 def modular(name="cnn", width=0.25, seed=0, threshold="0"):
     """A network with random weights and random counts, at the least threshold."""
-    size = 16 if name == "cnn" else 32
+    size = 16 if name in {"cnn", "cnn-gelu"} else 32
     architecture = ArchitectureSpec(name=name, classes=len(LABELS), channels=3, image_size=size, width=width)
     generator = torch.Generator().manual_seed(seed)
     counts = {

@@ -18,12 +18,12 @@ from moda_core.structure.unitgraph import unit_graph
 from moda_core.training.initial import initial_network
 
 LABELS = ("a", "b", "c", "d")
-OWN = ["vgg16", "resnet18", "mobilenet", "lenet5", "cnn"]
+OWN = ["vgg16", "resnet18", "mobilenet", "lenet5", "cnn", "cnn-gelu", "vit"]
 OTHERS = [f"torchvision/{name}" for name in ("efficientnet_b0", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t")]
 
 
 def modular(name="resnet18", share=0.5):
-    size = {"cnn": 16}.get(name, 64 if "/" in name else 32)
+    size = {"cnn": 16, "cnn-gelu": 16}.get(name, 64 if "/" in name else 32)
     width = 0.1 if name in {"vgg16", "resnet18", "mobilenet"} else 1.0
     architecture = ArchitectureSpec(name=name, classes=len(LABELS), channels=3, image_size=size, width=width)
     draw = torch.Generator().manual_seed(4)

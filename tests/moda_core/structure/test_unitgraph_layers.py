@@ -13,7 +13,8 @@ from moda_core.structure.slicing import plan
 from moda_core.structure.tracing import is_activation
 from moda_core.structure.unitgraph import UnitGraph, unit_graph
 
-OWN = ("vgg16", "resnet18", "mobilenet", "lenet5", "cnn")
+CONVOLUTIONAL = ("vgg16", "resnet18", "mobilenet", "lenet5", "cnn", "cnn-gelu")
+OWN = (*CONVOLUTIONAL, "vit")
 
 
 def graph_of(name, size=64):
@@ -75,8 +76,8 @@ def test_units_are_last_where_linear_layers_make_them(name):
     assert not any(layer.reaches_zero for layer in graph.layers)
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_units_of_our_own_networks_are_on_axis_1(name):
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_units_of_our_own_convolutional_networks_are_on_axis_1(name):
     assert {layer.axis for layer in graph_of(name, 32).layers} == {1}
 
 
