@@ -1,0 +1,216 @@
+"""What is worth measuring, in order: most value for the time first.
+
+The first data set's models under the first seed come before anything else: trained, composed,
+replaced in. Then the other data sets, then further seeds of all.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from experiments import replacement
+from experiments.results import ResultFile, Row
+from experiments.settings import RESULTS, Setting
+from experiments.subtasks import subtasks
+from moda_core.data.digits import load_digits
+
+__all__ = ["Agenda", "Measurement"]
+
+_THRESHOLDS = ("0.1", "0.5", "0.8", "0.9", "0.95")
+_THRESHOLD = "0.9"
+_TRAINED = ("ST", "MODA", "MODA-")
+_REUSED = ("ST", "ST-composed", "MODA", "MODA-")
+_COMPOSED = ("MODA", "MODA-", "ST-composed")
+_AT_FIRST = 1013
+"""Of a data set with more sub-tasks than ten classes have: these first, all of them last."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A program to run, and whether its results are there.
+
+    Attributes:
+        program: as after ``python -m``.
+        done: reads the result files, every time anew.
+    """
+
+    name: str
+    program: str
+    arguments: tuple[str, ...]
+    done: Callable[[], bool]
+
+    def command(self) -> list[str]:
+        """What is run here."""
+        return [sys.executable, "-m", self.program, *self.arguments]
+
+    def shown(self) -> list[str]:
+        """The same as a person would type it."""
+        return ["python", "-m", self.program, *self.arguments]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agenda:
+    """All measurements of some data sets and models.
+
+    Attributes:
+        data: file by name of the data set, the most valuable first; None for the digits.
+        models: in order.
+        strong: models of the replacement study, for data sets of few classes.
+        seeds: how many; the first of everything comes before the second of anything.
+        tasks: sub-tasks to measure at the most; None for the paper's.
+    """
+
+    data: dict[str, Path | None]
+    models: Sequence[str]
+    strong: Sequence[str]
+    width: float
+    epochs: int
+    seeds: int
+    device: str
+    runs: Path
+    results: Path = RESULTS
+    tasks: int | None = None
+
+    def measurements(self) -> list[Measurement]:
+        """In order; a later one of the same program asks for more."""
+        found: list[Measurement] = []
+        for seeds in range(1, self.seeds + 1):
+            for name in self.data:
+                found += self._trainings(name, seeds)
+                found += self._uses(name, seeds)
+        for name in self.data:
+            if self.tasks is None and self._tasks(name) > _AT_FIRST:
+                found += [self._reuse(self._setting(name, model, self.seeds), None) for model in self.models]
+        return found
+
+    def _trainings(self, name: str, seeds: int) -> Iterator[Measurement]:
+        for model in self.models:
+            yield self._training(self._setting(name, model, seeds))
+
+    def _uses(self, name: str, seeds: int) -> Iterator[Measurement]:
+        settings = [self._setting(name, model, seeds) for model in self.models]
+        many = self._tasks(name) > _AT_FIRST
+        sample = self.tasks or (_AT_FIRST if many else None)
+        for setting in settings:
+            yield self._reuse(setting, sample)
+            yield self._compactness(setting, sample)
+        if not many:
+            for strong in self.strong:
+                yield self._replacement(self._setting(name, strong, seeds))
+        for setting in settings:
+            yield self._threshold(setting, sample)
+
+    def _setting(self, name: str, model: str, seeds: int) -> Setting:
+        return Setting(
+            name=name,
+            source=self.data[name],
+            model=model,
+            width=self.width,
+            epochs=self.epochs,
+            seeds=tuple(range(seeds)),
+            device=self.device,
+            runs=self.runs,
+            results=self.results,
+        )
+
+    def _classes(self, name: str) -> tuple[str, ...]:
+        source = self.data[name]
+        if source is None:
+            return load_digits().classes
+        with np.load(source) as archive:
+            return tuple(archive["classes"].tolist())
+
+    def _tasks(self, name: str) -> int:
+        return len(subtasks(len(self._classes(name))))
+
+    def _training(self, setting: Setting) -> Measurement:
+        def done() -> bool:
+            file = ResultFile(setting.result_path("rq1"))
+            wanted = [(approach, seed) for approach in _TRAINED for seed in setting.seeds]
+            return all(file.has(kind="training", approach=approach, seed=seed) for approach, seed in wanted)
+
+        return self._measurement("train", "rq1", setting, done, approaches=_TRAINED)
+
+    def _reuse(self, setting: Setting, sample: int | None) -> Measurement:
+        done = self._all_tasks(setting, "rq2-reuse", _REUSED, sample)
+        return self._measurement("reuse", "rq2", setting, done, "reuse", approaches=_REUSED, tasks=sample)
+
+    def _compactness(self, setting: Setting, sample: int | None) -> Measurement:
+        done = self._all_tasks(setting, "rq3", _COMPOSED, sample)
+        return self._measurement("compactness", "rq3", setting, done, tasks=sample)
+
+    def _threshold(self, setting: Setting, sample: int | None) -> Measurement:
+        done = self._all_tasks(setting, "rq4-threshold", ("MODA", "ST-composed"), sample, _THRESHOLDS)
+        return self._measurement("threshold", "rq4", setting, done, "threshold", tasks=sample)
+
+    def _all_tasks(
+        self,
+        setting: Setting,
+        question: str,
+        approaches: Sequence[str],
+        sample: int | None,
+        thresholds: Sequence[str] = (_THRESHOLD,),
+    ) -> Callable[[], bool]:
+        """Whether a file has a row of every sub-task, for every approach, seed and τ."""
+        wanted = [
+            (approach, seed, None if approach == "ST" else threshold)
+            for approach in approaches
+            for seed in setting.seeds
+            for threshold in thresholds
+        ]
+
+        def done() -> bool:
+            rows = ResultFile(setting.result_path(question)).measured()
+            found = Counter((row["approach"], row["seed"], row["threshold"]) for row in rows if _reused(row))
+            tasks = sample or self._tasks(setting.name)
+            return all(found[key] >= tasks for key in wanted)
+
+        return done
+
+    def _replacement(self, setting: Setting) -> Measurement:
+        def done() -> bool:
+            return not replacement.missing(setting, self._classes(setting.name), self.epochs)
+
+        arguments = ("replacement", *self._arguments(setting, model="--strong", epochs="--strong-epochs"))
+        arguments += ("--weak-epochs", str(self.epochs))
+        name = f"replacement {setting.name}, strong {setting.model}, seeds {len(setting.seeds)}"
+        return Measurement(name, "experiments.rq2", arguments, done)
+
+    def _measurement(
+        self,
+        what: str,
+        program: str,
+        setting: Setting,
+        done: Callable[[], bool],
+        *words: str,
+        approaches: Sequence[str] = (),
+        tasks: int | None = None,
+    ) -> Measurement:
+        arguments = (*words, *self._arguments(setting))
+        if approaches:
+            arguments += ("--approaches", ",".join(approaches))
+        if tasks is not None:
+            arguments += ("--tasks", str(tasks))
+        name = f"{what} {setting.name} {setting.model}, seeds {len(setting.seeds)}"
+        return Measurement(name + (f", {tasks} sub-tasks" if tasks else ""), f"experiments.{program}", arguments, done)
+
+    def _arguments(self, setting: Setting, model: str = "--model", epochs: str = "--epochs") -> tuple[str, ...]:
+        """The options that make this setting, without those that are the default."""
+        dataset = setting.name if setting.source is None else f"{setting.name}={setting.source}"
+        given = [("--dataset", dataset), (model, setting.model)]
+        given += [("--width", f"{setting.width:g}")] if setting.width != 1 else []
+        given += [(epochs, str(setting.epochs)), ("--seeds", str(len(setting.seeds))), ("--device", setting.device)]
+        given += [("--runs", str(setting.runs))]
+        given += [("--results", str(setting.results))] if setting.results != RESULTS else []
+        return tuple(word for pair in given for word in pair)
+
+
+def _reused(row: Row) -> bool:
+    """Whether a row is of a sub-task, on all test images."""
+    return row["kind"] == "reuse" and row["images_per_class"] is None
