@@ -17,7 +17,7 @@ from moda_core.modularity.models import ModularModel
 from moda_core.structure.slicing import Plan, plan
 from moda_core.structure.unitgraph import UnitGraph, unit_graph
 
-__all__ = ["CompositionSize", "ModuleMeasures", "composition_size", "module_measures", "whole_flops"]
+__all__ = ["CompositionSize", "ModuleMeasures", "composition_size", "module_measures", "plan_measures", "whole_flops"]
 
 Overlaps = Mapping[str, Mapping[str, float]]
 
@@ -71,15 +71,17 @@ def module_measures(model: ModularModel, threshold: Decimal | None = None, *, dr
         threshold: τ.
         drop: leave out what no reader needs, as slicing does; without it, as the paper counts.
     """
-    graph = unit_graph(model.architecture)
-    plans = [composition_plan(model, [label], threshold, drop=drop) for label in model.labels]
-    shared = _shared_elements(graph, plans) / graph.parameters
-    pairs = combinations(range(len(model.labels)), 2)
+    return plan_measures({label: composition_plan(model, [label], threshold, drop=drop) for label in model.labels})
+
+
+def plan_measures(plans: Mapping[str, Plan]) -> ModuleMeasures:
+    """Measure modules of one network by their plans, which are given by class."""
+    labels, graph = list(plans), next(iter(plans.values())).graph
+    shared = _shared_elements(graph, list(plans.values())) / graph.parameters
     overlaps: dict[str, dict[str, float]] = {}
-    for first, second in pairs:
-        overlaps.setdefault(model.labels[first], {})[model.labels[second]] = float(shared[first, second])
-    sizes = {label: float(shared[place, place]) for place, label in enumerate(model.labels)}
-    return ModuleMeasures(sizes, overlaps)
+    for first, second in combinations(range(len(labels)), 2):
+        overlaps.setdefault(labels[first], {})[labels[second]] = float(shared[first, second])
+    return ModuleMeasures({label: float(shared[place, place]) for place, label in enumerate(labels)}, overlaps)
 
 
 def composition_size(model: ModularModel, overlaps: Overlaps | None = None) -> CompositionSize:

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from moda_core.architectures.catalogue import build
 from moda_core.baselines.mwt.generators import MwtNetwork, initial_generators, mask_generators
@@ -28,6 +28,7 @@ from moda_core.data.dataset import Images
 from moda_core.errors import Corrupt, InvalidInput
 from moda_core.specs import ArchitectureSpec, InputSpec, Spec, TrainingSpec
 from moda_core.training.checkpoints import Checkpoints
+from moda_core.training.criteria import cross_entropy
 from moda_core.training.execution import EAGER, Execution
 from moda_core.training.initial import initial_network
 from moda_core.training.loop import descend
@@ -135,11 +136,9 @@ class MwtCriterion:
     ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""], Float[Tensor, "terms"]]:
         """Logits, the loss, and its two terms without their weights."""
         logits, masks = self.network(pixels)
-        cross_entropy = nn.functional.cross_entropy(logits.float(), labels)
         losses = modular_losses(masks, labels, logits.shape[1], weighting="pair")
-        cohesion, coupling = losses.affinity, losses.dispersion
-        loss = cross_entropy + self.alpha * cohesion + self.beta * coupling
-        return logits, loss, torch.stack((cohesion, coupling))
+        loss = cross_entropy(logits, labels) + losses.weighted(self.alpha, self.beta, 0.0)
+        return logits, loss, torch.stack((losses.affinity, losses.dispersion))
 
 
 def initial_mwt(architecture: ArchitectureSpec, seed: int) -> MwtNetwork:
