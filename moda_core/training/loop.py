@@ -120,7 +120,8 @@ def descend(
         TrainingFailure: when loss or weights were no longer finite, and no checkpoint holds them; when
             the first rank could not go on.
         Conflict, Corrupt: when the checkpoint is of another run, or not that of the other ranks, or broken.
-        InvalidInput: for batches of less than two samples a rank and a network with batch norm.
+        InvalidInput: for batches of less than two samples a rank and a network with batch norm, and for
+            captured steps of several ranks.
     """
     flip = mirror if recipe.flip is None else recipe.flip
     with borrowed_generators(torch.device(device), recipe.seed) as generators:
@@ -165,6 +166,7 @@ class _Run:
         ranks: Ranks,
     ) -> None:
         _check_batch_norm(model, recipe, ranks)
+        _check_execution(execution, ranks)
         self.optimizer = torch.optim.SGD(
             model.to(device).train().parameters(),
             lr=recipe.learning_rate,
@@ -271,4 +273,11 @@ def _check_batch_norm(model: nn.Module, recipe: TrainingSpec, ranks: Ranks) -> N
             recipe.batch_size,
             "a network with batch norm cannot train on single samples",
             f"give {least} or more",
+        )
+
+
+def _check_execution(execution: Execution, ranks: Ranks) -> None:
+    if execution.captured and ranks.world > 1:
+        raise InvalidInput(
+            "captured", True, "steps that wait for other processes are not recorded", "leave it off, or use one process"
         )

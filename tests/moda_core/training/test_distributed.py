@@ -15,6 +15,7 @@ from two_processes import CASES, DOOR, counted, gradients, images, lenet, normed
 
 from moda_core.errors import InvalidInput
 from moda_core.training.distributed import ALONE, STEPS_BETWEEN_AGREEMENTS, Ranks, joined
+from moda_core.training.execution import Execution
 from moda_core.training.loop import train
 
 ROOT = Path(__file__).parents[3]
@@ -154,6 +155,13 @@ def test_a_world_of_one_meets_nobody():
         assert ranks == ALONE
     with pytest.raises(InvalidInput, match="rank"), joined(backend="gloo", rank=2, world=2, init_method="file:///no"):
         pass
+
+
+def test_steps_of_several_ranks_are_not_captured():
+    model, graph = lenet()
+    options = {"mirror": False, "device": "cpu", "ranks": Ranks(0, 2), "execution": Execution(captured=True)}
+    with pytest.raises(InvalidInput, match="captured"):
+        train(model, graph, images(9), recipe(), DOOR, **options)
 
 
 def test_batch_norm_needs_two_samples_a_rank():
