@@ -37,7 +37,8 @@ class Case:
     def __init__(self, name, width, keep=0.5, soft=False):
         self.draw = torch.Generator().manual_seed(0)
         self.soft = soft
-        spec = complete(name, classes=len(LABELS), channels=1, width=width)
+        size = {"vgg16": 32, "lenet5": 16}.get(name, 8)
+        spec = complete(name, classes=len(LABELS), channels=1, width=width, image_size=size)
         self.images = torch.randn(12, 1, spec.image_size, spec.image_size, generator=self.draw, dtype=torch.float64)
         rule = InputSpec(image_size=spec.image_size, channels=1, mean=(0.5,), std=(0.25,))
         for seed in range(50):

@@ -85,7 +85,7 @@ def test_the_first_of_equal_epochs_counts():
 
 
 def test_one_seed_gives_one_network_and_every_parameter_learns():
-    model, modules = model_and_modules("mobilenet", 0.0625)
+    model, modules = model_and_modules("mobilenet", 0.03)
     before = torch.get_rng_state()
     tuned = [
         reuse_fine_tuned(model, modules, ["7", "3"], DIGITS.train, recipe(epochs=1, seed=seed), mirror=False)
@@ -148,9 +148,7 @@ def test_a_spec_checks_its_ranges(wrong):
 
 
 def test_mwt_from_end_to_end_on_digits():
-    spec = MwtSpec(
-        dataset="digits", architecture="resnet18", width=0.125, epochs=12, batch_size=64, crop_padding=1, flip=False
-    )
+    spec = MwtSpec(dataset="digits", architecture="resnet18", width=0.125, epochs=6, batch_size=64, crop_padding=1)
     shape = complete("resnet18", classes=10, channels=1, width=spec.width, image_size=8)
     network, rule = initial_mwt(shape, spec.seed), DIGITS.input_spec(8)
     reports = train_mwt(network, DIGITS.train, spec, rule, mirror=DIGITS.mirror, device="cpu")
@@ -167,7 +165,7 @@ def test_mwt_from_end_to_end_on_digits():
     test = sub_task(DIGITS.test, [3, 7])
     size = mwt_size(model, modules, pair, head=True)
     assert size.kept_parameters <= size.original_parameters + 22
-    untuned = right(compose_mwt(model, modules, pair), test)
     tuned = reuse_fine_tuned(model, modules, pair, DIGITS.train, recipe(epochs=3), mirror=DIGITS.mirror)
-    assert right(tuned.network, test).share > 0.9
-    assert untuned.samples == len(test)
+    plain = right(compose_mwt(model, modules, pair), test).share
+    soft = right(compose_mwt(model, modules, pair, keep_generators=True), test).share
+    assert plain < 0.9 < min(soft, right(tuned.network, test).share), "without its masks the network was as good"
