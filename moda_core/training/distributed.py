@@ -15,8 +15,8 @@ Gradients travel as one vector after the backward pass, not through torch's Dist
 that one rearranges its buckets after the first step, which from three ranks on changes the order in
 which numbers are added, so that a resumed run would part from one that was never stopped.
 
-What stays with each rank: batch norm sees its own share only (see `synced_batch_norm` of the module of that name), and of the
-running statistics those of rank 0 are kept. Dropout draws from a generator per rank.
+What stays with each rank: batch norm sees its own share only (`synced_batch_norm` changes that on
+CUDA), and of the running statistics those of rank 0 are kept. Dropout draws from a generator per rank.
 """
 
 from __future__ import annotations
@@ -87,7 +87,10 @@ class Ranks:
         parts = [part for sums in groups for part in _tensors(sums)]
         if self.world == 1 or not parts:
             return list(groups)
-        wholes = iter(_unpacked(self.total(_packed(parts)), parts))
+        wholes = iter(
+            whole if part.requires_grad else whole.detach()
+            for whole, part in zip(_unpacked(self.total(_packed(parts)), parts), parts, strict=True)
+        )
         return [ClassSums(*(next(wholes) for _ in _tensors(sums))) for sums in groups]
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
