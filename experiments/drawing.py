@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from experiments import figures
 from experiments.evaluation import share
 from experiments.results import ResultFile, Row
-from experiments.summaries import by_size, of_kind, reuse_summaries
+from experiments.summaries import by_size, most_images, of_kind, reuse_summaries
 
 __all__ = ["rq1", "rq2_reuse", "rq4_threshold", "rq4_weights"]
 
@@ -40,7 +40,7 @@ def rq1(file: ResultFile, model: str) -> None:
 
 def rq2_reuse(file: ResultFile) -> None:
     """Figures 3a and 3b, and what modules share in each layer."""
-    rows = of_kind(file.measured(), "reuse")
+    rows = most_images(of_kind(file.measured(), "reuse"))
     composed = [row for row in rows if "kept_parameters" in row]
     _save(file, "accuracy", figures.reuse_accuracy(by_size(rows, lambda row: 100 * share(row["accuracy"]))))
     if not composed:
@@ -57,7 +57,7 @@ def rq4_threshold(file: ResultFile) -> None:
     """Figure 4."""
     modules = of_kind(file.measured(), "modules")
     points: dict[str, list[tuple[float, float, float]]] = {}
-    for one in reuse_summaries(of_kind(file.measured(), "reuse")):
+    for one in reuse_summaries(most_images(of_kind(file.measured(), "reuse"))):
         alike = [row["size"] for row in modules if (row["approach"], row["threshold"]) == (one.approach, one.threshold)]
         points.setdefault(one.approach, []).append((float(one.threshold or 0), 100 * one.accuracy, 100 * fmean(alike)))
     _save(file, "threshold", figures.threshold(points))

@@ -1,48 +1,54 @@
-"""Modules of a modular model: how large, how much two of them share, and in which layers (section 5.2)."""
+"""Modules of a model: how large, how much two of them share, and in which layers (section 5.2)."""
 
 from __future__ import annotations
 
-from decimal import Decimal
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.results import Row
-from moda_core.modularity.composition import composition_plan
-from moda_core.modularity.measures import module_measures, whole_flops
-from moda_core.modularity.models import ModularModel
+from moda_core.modularity.measures import plan_measures, whole_flops
 from moda_core.structure.slicing import Plan
-from moda_core.structure.unitgraph import UnitGraph, unit_graph
+from moda_core.structure.unitgraph import UnitGraph
 
 __all__ = ["layer_overlaps", "measured_modules"]
 
+Plans = Mapping[str, Plan]
 
-def measured_modules(model: ModularModel, threshold: Decimal) -> Row:
-    """Sizes and overlaps at τ as shares of the model's parameters, as sliced and as the paper counts (``undropped``).
+
+def measured_modules(sliced: Plans, undropped: Plans) -> Row:
+    """Sizes and overlaps as shares of the model's parameters, as sliced and as the paper counts (``undropped``).
 
     ``layers`` has, from the first weight to the last, the mean share of its elements that two modules both hold.
+
+    Args:
+        sliced: the modules of all classes, by class.
+        undropped: the same with every mask kept whole.
     """
-    graph = unit_graph(model.architecture)
-    sliced = module_measures(model, threshold)
-    undropped = module_measures(model, threshold, drop=False)
+    graph = _graph(sliced)
+    measures, paper = plan_measures(sliced), plan_measures(undropped)
     return {
         "parameters": graph.parameters,
         "flops": whole_flops(graph),
-        "size": sliced.mean_size,
-        "overlap": sliced.mean_overlap,
-        "size_undropped": undropped.mean_size,
-        "overlap_undropped": undropped.mean_overlap,
-        "sizes": dict(sliced.sizes),
-        "layers": layer_overlaps(model, threshold),
-        "layers_undropped": layer_overlaps(model, threshold, drop=False),
+        "size": measures.mean_size,
+        "overlap": measures.mean_overlap,
+        "size_undropped": paper.mean_size,
+        "overlap_undropped": paper.mean_overlap,
+        "sizes": dict(measures.sizes),
+        "layers": layer_overlaps(sliced),
+        "layers_undropped": layer_overlaps(undropped),
     }
 
 
-def layer_overlaps(model: ModularModel, threshold: Decimal, *, drop: bool = True) -> dict[str, float]:
+def layer_overlaps(plans: Plans) -> dict[str, float]:
     """By convolutional or linear layer: elements of its weight that two modules share / its elements, mean over pairs."""
-    graph = unit_graph(model.architecture)
-    plans = [composition_plan(model, [label], threshold, drop=drop) for label in model.labels]
-    return {name.removesuffix(".weight"): _mean_overlap(graph, plans, name) for name in _weights(graph)}
+    graph = _graph(plans)
+    return {name.removesuffix(".weight"): _mean_overlap(graph, list(plans.values()), name) for name in _weights(graph)}
+
+
+def _graph(plans: Plans) -> UnitGraph:
+    return next(iter(plans.values())).graph
 
 
 def _weights(graph: UnitGraph) -> list[str]:

@@ -2,70 +2,88 @@
 
 ``kind: reuse``, one per sub-task: ``approach``, ``seed``, ``classes`` (indices), ``accuracy``, and for what is
 composed ``threshold``, ``whole`` (the uncut model's accuracy within the same classes, on the same images),
-``kept_parameters``, ``kept_flops`` (as sliced; ``…_undropped`` as the paper counts), ``original_…``.
+``kept_parameters``, ``kept_flops`` (as sliced; ``..._undropped`` as the paper counts), ``original_...``.
 ``kind: modules``, one per model and τ: see `experiments.modules`.
-``ST`` is the standard model asked for the best of the sub-task's classes, ``ST-composed`` the same
-model decomposed and composed like the others: what masks alone would give.
+
+``ST`` is the standard model asked for the best of the sub-task's classes; ``ST-composed`` the same
+model decomposed and composed like the others: what masks alone would give. ``MwT`` is composed
+without fine-tuning, ``MwT+generators`` too, with its mask generators kept; ``MwT+ft`` is fine-tuned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from functools import lru_cache
 
+from experiments import training
+from experiments.composers import ModuleComposer
 from experiments.decomposition import modular_model
 from experiments.evaluation import Evaluation
-from experiments.modules import measured_modules
+from experiments.mwt_composers import FineTunedComposer, MwtComposer
+from experiments.mwt_runs import MwtRun, mwt_modules
 from experiments.results import ResultFile, Row
-from experiments.reuse import Reuse
+from experiments.reuse import Composer, Reuse
 from experiments.runs import Run
 from experiments.settings import Setting
 from experiments.subtasks import Subtask
-from experiments.training import of_approach
+from moda_core.baselines.mwt.modules import THRESHOLD
 from moda_core.modularity.networks import full_network
 
-__all__ = ["COMPOSED", "Recorder"]
+__all__ = ["COMPOSED", "FINE_TUNED", "MWT_COMPOSED", "Recorder"]
 
 COMPOSED = {"ST-composed": "ST", "MODA": "MODA", "MODA-": "MODA-"}
 """Approaches that compose by MODA's modules, and the training that each takes."""
+
+FINE_TUNED = "MwT+ft"
+MWT_COMPOSED = ("MwT", "MwT+generators", FINE_TUNED)
 
 
 class Recorder:
     """Adds the rows of one question to its file, those that it lacks."""
 
-    def __init__(self, setting: Setting, file: ResultFile, tasks: Sequence[Subtask]) -> None:
-        self.setting, self.file, self.tasks = setting, file, tasks
+    def __init__(self, setting: Setting, file: ResultFile) -> None:
+        self.setting, self.file = setting, file
         self._recorded = {_key(row) for row in file.measured() if row["kind"] == "reuse"}
-        self._reuse = lru_cache(maxsize=1)(self._measurable)
 
-    def composed(self, approach: str, seed: int, threshold: Decimal) -> None:
+    def composed(self, approach: str, seed: int, threshold: Decimal, tasks: Sequence[Subtask]) -> None:
         """Reuse and modules of an approach of `COMPOSED` at τ."""
-        reuse = self._reuse(approach, seed)
-        what = f"reuse of {approach} at τ = {threshold}, seed {seed}"
-        head = {"approach": approach, "seed": seed}
-        rows = reuse.measure(self.tasks, threshold, what)
-        self.file.adopt(self._new([{"kind": "reuse", **head, **row} for row in rows]), reuse.file)
-        about = {**head, "model": rows[0]["model"], "threshold": rows[0]["threshold"]}
-        if not self.file.has(kind="modules", **about):
-            self.file.append({"kind": "modules", **about, **measured_modules(reuse.model, threshold)})
+        setting = self.setting
+        run = training.of_approach(setting, COMPOSED[approach], seed)
+        model = modular_model(run, setting.dataset, device=setting.device)
+        self._record(approach, seed, run, ModuleComposer(model, run.digest, threshold, device=setting.device), tasks)
 
-    def standard(self, seed: int) -> None:
+    def mwt(self, approach: str, seed: int, tasks: Sequence[Subtask]) -> None:
+        """Reuse and modules of an approach of `MWT_COMPOSED` at MwT's own τ."""
+        setting, device = self.setting, self.setting.device
+        run = training.of_mwt(setting, seed)
+        masks = mwt_modules(run, setting.dataset, THRESHOLD, device=device)
+        if approach == FINE_TUNED:
+            composer: Composer = FineTunedComposer(run, masks, setting.dataset, seed=seed, device=device)
+        else:
+            kept = approach != training.MWT
+            composer = MwtComposer(run, masks, keep_generators=kept, device=device)
+        self._record(approach, seed, run, composer, tasks)
+
+    def standard(self, seed: int, tasks: Sequence[Subtask]) -> None:
         """The standard model, uncut, within each sub-task's classes."""
-        run = of_approach(self.setting, "ST", seed)
-        evaluation = evaluation_of(self.setting, run)
-        body = full_network(run.model.architecture, run.model.weights, self.setting.device)
-        logits = evaluation.logits(body)
-        head = {"kind": "reuse", "approach": "ST", "seed": seed, "model": run.digest}
-        head |= {"threshold": None, "images_per_class": evaluation.per_class}
-        rows = [{**head, "classes": list(task)} for task in self.tasks]
+        run = training.of_approach(self.setting, "ST", seed)
+        evaluation = _evaluation(self.setting, run)
+        logits = evaluation.logits(full_network(run.model.architecture, run.model.weights, self.setting.device))
+        head = {"kind": "reuse", "approach": "ST", "seed": seed, "model": run.digest, "threshold": None}
+        rows = [{**head, "images_per_class": evaluation.per_class, "classes": list(task)} for task in tasks]
         new = self._new(rows)
         self.file.extend({**row, "accuracy": evaluation.correct_within(logits, row["classes"])} for row in new)
 
-    def _measurable(self, approach: str, seed: int) -> Reuse:
-        run = of_approach(self.setting, COMPOSED[approach], seed)
-        model = modular_model(run, self.setting.dataset, device=self.setting.device)
-        return Reuse(run, model, evaluation_of(self.setting, run), device=self.setting.device)
+    def _record(
+        self, approach: str, seed: int, run: Run | MwtRun, composer: Composer, tasks: Sequence[Subtask]
+    ) -> None:
+        reuse = Reuse(run.place, _evaluation(self.setting, run), device=self.setting.device)
+        head = {"approach": approach, "seed": seed}
+        rows = reuse.measure(composer, tasks, f"reuse of {approach} at τ {composer.identity['threshold']}, seed {seed}")
+        self.file.adopt(self._new([{"kind": "reuse", **head, **row} for row in rows]), reuse.file)
+        about = {"kind": "modules", **head, **composer.identity}
+        if not self.file.has(**about):
+            self.file.append(about | composer.modules())
 
     def _new(self, rows: Sequence[Row]) -> list[Row]:
         """The rows that the file lacks, which it is given next."""
@@ -74,15 +92,11 @@ class Recorder:
         return new
 
 
-def evaluation_of(setting: Setting, run: Run) -> Evaluation:
+def _evaluation(setting: Setting, run: Run | MwtRun) -> Evaluation:
     """The setting's test images, as a run's model takes them."""
-    return Evaluation(
-        setting.dataset.test,
-        run.model.input,
-        len(run.model.labels),
-        device=setting.device,
-        per_class=setting.images_per_class,
-    )
+    model = run.model
+    images, device = setting.dataset.test, setting.device
+    return Evaluation(images, model.input, len(model.labels), device=device, per_class=setting.images_per_class)
 
 
 def _key(row: Row) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from moda_core.errors import UnreadableFile
 from moda_core.files import parse_json, storing
@@ -36,7 +36,7 @@ class ResultFile:
         self.path = path
         self._rows = _parsed(path)
         self._conditions: Row | None = None
-        self._stated = False
+        self._stated = self._checked = False
 
     def rows(self) -> list[Row]:
         """All rows, those of conditions included."""
@@ -88,7 +88,9 @@ class ResultFile:
 
     def _store(self, rows: Sequence[Row]) -> None:
         if rows:
-            _write(self.path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode())
+            lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
+            _write(self.path, lines, checked=self._checked)
+            self._checked = True
             self._rows += rows
 
     def _under_conditions(self, row: Row) -> Row:
@@ -126,20 +128,27 @@ def _row(line: bytes) -> Row | None:
     return row if isinstance(row, dict) else None
 
 
-def _write(path: Path, lines: bytes) -> None:
-    """Append whole lines after the last whole one, and wait for the disk."""
+def _write(path: Path, lines: bytes, *, checked: bool) -> None:
+    """Append whole lines after the last whole one, and wait for the disk; once checked, a line that ends is whole."""
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            last = _last_line(file.read())
-            if last and _row(last) is None:
-                file.truncate(file.seek(0, os.SEEK_END) - len(last))
+            if not (checked and _ends(file)):
+                _drop_torn(file)
             file.write(lines)
             file.flush()
             os.fsync(file.fileno())
 
 
-def _last_line(content: bytes) -> bytes:
-    return content[content.rfind(b"\n", 0, -1) + 1 :]
+def _ends(file: BinaryIO) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
+
+
+def _drop_torn(file: BinaryIO) -> None:
+    file.seek(0)
+    content = file.read()
+    last = content[content.rfind(b"\n", 0, -1) + 1 :]
+    if last and _row(last) is None:
+        file.truncate(len(content) - len(last))

@@ -1,99 +1,83 @@
-"""How well the compositions of a modular model do, and what they cost: measured once, kept beside the run.
+"""How well compositions of one model do, and what they cost: measured once, kept beside the model.
 
-Every composed model is cut out and run, on the test images of its classes alone. Sizes and
-operations are counted by index arithmetic, as sliced and as the paper counts (``undropped``).
+Every composed model is cut out and run, on the test images of its classes alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from decimal import Decimal
+from pathlib import Path
+from typing import Protocol
+
+from torch import nn
 
 from experiments.conditions import invocation
 from experiments.evaluation import Evaluation
 from experiments.progress import Progress
 from experiments.results import ResultFile, Row
-from experiments.runs import Run
 from experiments.subtasks import Subtask
-from moda_core.modularity.composition import compose, composition_plan
-from moda_core.modularity.measures import whole_flops
-from moda_core.modularity.models import ModularModel
-from moda_core.modularity.networks import full_network, network
-from moda_core.structure.unitgraph import unit_graph
 
-__all__ = ["Reuse", "measured_composition"]
+__all__ = ["Composer", "Reuse"]
+
+
+class Composer(Protocol):
+    """A model that composes, on the device where it does.
+
+    Attributes:
+        identity: what a measurement is of: ``model`` (digest), ``threshold``, and ``form`` where a model has several.
+    """
+
+    identity: Row
+
+    def whole(self) -> nn.Module:
+        """The uncut network: normalised images in, logits of all classes out."""
+
+    def composed(self, task: Subtask) -> tuple[nn.Module, Row]:
+        """A network of some classes, its logits in their order, and what it keeps."""
+
+    def modules(self) -> Row:
+        """Sizes and overlaps of the modules."""
 
 
 class Reuse:
-    """The compositions of one run's modular model that were measured, and those that are to be.
+    """The measurements of compositions that lie in a folder, for every question that asks.
 
     Args:
-        run: whose folder keeps the measurements, for every question that asks.
+        place: the folder of the run.
         evaluation: on the device where composed models run.
     """
 
-    def __init__(self, run: Run, model: ModularModel, evaluation: Evaluation, *, device: str = "cpu") -> None:
-        self.file = ResultFile(run.place / "reuse.jsonl")
+    def __init__(self, place: Path, evaluation: Evaluation, *, device: str = "cpu") -> None:
+        self.file = ResultFile(place / "reuse.jsonl")
         self.evaluation, self.device = evaluation, device
-        self.model = replace(model, weights={name: weight.to(device) for name, weight in model.weights.items()})
-        self._digest = run.digest
         self._known = {_key(row): row for row in self.file.measured()}
 
-    def measure(self, tasks: Sequence[Subtask], threshold: Decimal, what: str) -> list[Row]:
-        """The rows of all these sub-tasks at τ, in their order; those that are missing are measured.
+    def measure(self, composer: Composer, tasks: Sequence[Subtask], what: str) -> list[Row]:
+        """The rows of all these sub-tasks, in their order; those that are missing are measured.
 
-        Raises:
-            Conflict: if the model was composed at a higher τ.
+        Args:
+            composer: of the run.
+            tasks: positions of classes.
+            what: is measured, for the progress line.
         """
-        wanted = [self._identity(task, threshold) for task in tasks]
-        missing = [identity for identity in wanted if _key(identity) not in self._known]
+        head = {**composer.identity, "images_per_class": self.evaluation.per_class}
+        wanted = {task: _key({**head, "classes": list(task)}) for task in tasks}
+        missing = [task for task, key in wanted.items() if key not in self._known]
         if missing:
             self.file.begin(invocation(self.device))
-            body = full_network(self.model.architecture, self.model.weights, self.device)
-            logits = self.evaluation.logits(body)
+            logits = self.evaluation.logits(composer.whole())
             with Progress(what, len(tasks), done=len(tasks) - len(missing)) as progress:
-                for identity in missing:
-                    task = tuple(identity["classes"])
+                for task in missing:
+                    network, costs = composer.composed(task)
+                    accuracy = self.evaluation.correct(network, task)
                     whole = self.evaluation.correct_within(logits, task)
-                    measured = measured_composition(self.model, task, threshold, self.evaluation, self.device)
-                    self._keep(identity | {"whole": whole} | measured)
+                    row = {**head, "classes": list(task), "accuracy": accuracy, "whole": whole, **costs}
+                    self._known[wanted[task]] = self.file.append(row)
                     progress.advance()
-        return [self._known[_key(identity)] for identity in wanted]
-
-    def _keep(self, row: Row) -> None:
-        self._known[_key(row)] = self.file.append(row)
-
-    def _identity(self, task: Subtask, threshold: Decimal) -> Row:
-        return {
-            "model": self._digest,
-            "threshold": format(threshold.normalize(), "f"),
-            "images_per_class": self.evaluation.per_class,
-            "classes": list(task),
-        }
-
-
-def measured_composition(
-    model: ModularModel, task: Subtask, threshold: Decimal, evaluation: Evaluation, device: str
-) -> Row:
-    """One composed model, cut out and run."""
-    labels = [model.labels[position] for position in task]
-    graph = unit_graph(model.architecture)
-    composed = network(compose(model, labels, threshold), device).to(device)
-    sliced = composition_plan(model, labels, threshold)
-    undropped = composition_plan(model, labels, threshold, drop=False)
-    return {
-        "accuracy": evaluation.correct(composed.get_submodule("body"), task),
-        "kept_parameters": sliced.parameters,
-        "kept_flops": sliced.flops,
-        "kept_parameters_undropped": undropped.parameters,
-        "kept_flops_undropped": undropped.flops,
-        "original_parameters": graph.parameters,
-        "original_flops": whole_flops(graph),
-    }
+        return [self._known[wanted[task]] for task in tasks]
 
 
 def _key(row: Mapping[str, object]) -> tuple[object, ...]:
     classes = row["classes"]
     assert isinstance(classes, list)
-    return row["model"], row["threshold"], row["images_per_class"], tuple(classes)
+    return row["model"], row["threshold"], row.get("form"), row["images_per_class"], tuple(classes)

@@ -6,30 +6,37 @@ Trains each approach under each seed, unless it was trained before; a stopped ru
 last epoch. One row per model, ``kind: training``: ``accuracy`` over all test images, ``wall_s`` and
 ``cpu_s`` (processor time) of all epochs, ``images_per_s``, ``parameters``, ``history`` (loss and
 training accuracy by epoch), ``trained_on`` (the conditions of the training, where the row's own
-are those of the evaluation).
+are those of the evaluation). Under torchrun all processes train together, and the first measures.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
 from statistics import fmean, stdev
 
 from experiments import drawing, tables, training
 from experiments.conditions import invocation
 from experiments.evaluation import Evaluation, share
+from experiments.launch import ranks
+from experiments.mwt_runs import MwtRun
 from experiments.program import run
 from experiments.results import ResultFile, Row
 from experiments.runs import Run
 from experiments.settings import Setting, add_approaches, add_options, approaches_of, setting_of
 from experiments.summaries import of_kind
-from moda_core.architectures.catalogue import build
+from moda_core.baselines.mwt.composition import whole_mwt
+from moda_core.baselines.mwt.training import MwtModel
+from moda_core.errors import Conflict
 from moda_core.modularity.networks import full_network
+from moda_core.training.distributed import ALONE, Ranks
 
 __all__ = ["main"]
 
-_KNOWN = ("ST", "MODA", "MODA-")
-_DEFAULT = ("ST", "MODA")
+_KNOWN = ("ST", training.MWT, "MODA", "MODA-")
+_DEFAULT = ("ST", training.MWT, "MODA")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,29 +47,49 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     setting = setting_of(options)
     approaches = approaches_of(options, _KNOWN)
+    with ranks(setting.device) as (together, device):
+        setting = replace(setting, device=str(device))
+        for seed, approach in product(setting.seeds, approaches):
+            _found(setting, approach, seed, together)
+    if together.rank == 0:
+        _record(setting, approaches)
+
+
+def _record(setting: Setting, approaches: Sequence[str]) -> None:
     file = ResultFile(setting.result_path("rq1"))
     file.begin(invocation(setting.device))
-    for seed in setting.seeds:
-        for approach in approaches:
-            _record(setting, file, approach, seed)
+    for seed, approach in product(setting.seeds, approaches):
+        _add(setting, file, approach, seed)
     _show(file)
     drawing.rq1(file, setting.model)
 
 
-def _record(setting: Setting, file: ResultFile, approach: str, seed: int) -> None:
-    found = training.of_approach(setting, approach, seed)
+def _found(setting: Setting, approach: str, seed: int, together: Ranks = ALONE) -> Run | MwtRun:
+    if approach != training.MWT:
+        return training.of_approach(setting, approach, seed, together)
+    if together.world > 1:
+        raise Conflict("MwT trains in one process", "leave it out of --approaches here, then run it without torchrun")
+    return training.of_mwt(setting, seed)
+
+
+def _add(setting: Setting, file: ResultFile, approach: str, seed: int) -> None:
+    found = _found(setting, approach, seed)
     if not file.has(kind="training", approach=approach, seed=seed, model=found.digest):
         file.append({"kind": "training", "approach": approach, "seed": seed, **_measured(setting, found)})
 
 
-def _measured(setting: Setting, found: Run) -> Row:
+def _measured(setting: Setting, found: Run | MwtRun) -> Row:
     model, history = found.model, found.facts["history"]
     evaluation = Evaluation(setting.dataset.test, model.input, len(model.labels), device=setting.device)
-    logits = evaluation.logits(full_network(model.architecture, model.weights, setting.device))
+    if isinstance(model, MwtModel):
+        body = whole_mwt(model, setting.device).get_submodule("body")
+    else:
+        body = full_network(model.architecture, model.weights, setting.device)
+    logits = evaluation.logits(body)
     return {
         "model": found.digest,
         "accuracy": evaluation.correct_within(logits, range(len(model.labels))),
-        "parameters": sum(p.numel() for p in build(model.architecture, device="meta").parameters()),
+        "parameters": sum(parameter.numel() for parameter in body.parameters()),
         "epochs": found.spec.epochs,
         "wall_s": round(found.wall_s, 3),
         "cpu_s": round(found.facts["cpu_s"], 3),

@@ -12,14 +12,24 @@ from experiments import drawing, tables
 from experiments.conditions import invocation
 from experiments.decomposition import THRESHOLD
 from experiments.program import run
-from experiments.recording import COMPOSED, Recorder
+from experiments.recording import COMPOSED, FINE_TUNED, MWT_COMPOSED, Recorder
 from experiments.results import ResultFile
-from experiments.settings import add_approaches, add_options, add_tasks, approaches_of, setting_of, tasks_of
+from experiments.settings import (
+    Setting,
+    add_approaches,
+    add_options,
+    add_tasks,
+    approaches_of,
+    setting_of,
+    tasks_of,
+)
+from experiments.subtasks import drawn
+from moda_core.errors import InvalidInput
 
 __all__ = ["main"]
 
-_KNOWN = ("ST", "ST-composed", "MODA", "MODA-")
-_DEFAULT = ("ST", "ST-composed", "MODA")
+_KNOWN = ("ST", *COMPOSED, *MWT_COMPOSED)
+_DEFAULT = ("ST", "ST-composed", "MODA", "MwT", FINE_TUNED)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,20 +38,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_options(parser)
     add_approaches(parser, _KNOWN, _DEFAULT)
     add_tasks(parser)
+    says = "fine-tune for a random sample of N sub-tasks (default: for all with CUDA, for none on a CPU)"
+    parser.add_argument("--fine-tune-tasks", type=int, default=None, metavar="N", help=says)
     options = parser.parse_args(arguments)
     setting = setting_of(options)
     approaches = approaches_of(options, _KNOWN)
     file = ResultFile(setting.result_path("rq2-reuse"))
     file.begin(invocation(setting.device))
-    recorder = Recorder(setting, file, tasks_of(options, setting))
+    recorder, tasks = Recorder(setting, file), tasks_of(options, setting)
+    tuned = drawn(tasks, _fine_tuned(options.fine_tune_tasks, setting))
     for seed in setting.seeds:
         for approach in approaches:
             if approach in COMPOSED:
-                recorder.composed(approach, seed, THRESHOLD)
-            else:
-                recorder.standard(seed)
+                recorder.composed(approach, seed, THRESHOLD, tasks)
+            elif approach == "ST":
+                recorder.standard(seed, tasks)
+            elif approach != FINE_TUNED:
+                recorder.mwt(approach, seed, tasks)
+            elif tuned:
+                recorder.mwt(approach, seed, tuned)
     tables.show_reuse(file)
     drawing.rq2_reuse(file)
+
+
+def _fine_tuned(asked: int | None, setting: Setting) -> int | None:
+    """For how many sub-tasks to fine-tune; None for all."""
+    if asked is None:
+        return None if setting.device.startswith("cuda") else 0
+    if asked < 0:
+        raise InvalidInput("--fine-tune-tasks", asked, "out of range", "give 0 or more")
+    return asked
 
 
 if __name__ == "__main__":

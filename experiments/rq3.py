@@ -32,10 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     approaches = approaches_of(options, tuple(COMPOSED))
     file = ResultFile(setting.result_path("rq3"))
     file.begin(invocation(setting.device))
-    recorder = Recorder(setting, file, tasks_of(options, setting))
+    recorder, tasks = Recorder(setting, file), tasks_of(options, setting)
     for seed in setting.seeds:
         for approach in approaches:
-            recorder.composed(approach, seed, THRESHOLD)
+            recorder.composed(approach, seed, THRESHOLD, tasks)
     tables.show_reuse(file)
 
 

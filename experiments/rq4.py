@@ -14,10 +14,10 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 from experiments import drawing, tables, training
+from experiments.composers import modules_at
 from experiments.conditions import invocation
 from experiments.decomposition import THRESHOLD, modular_model
 from experiments.evaluation import Evaluation
-from experiments.modules import measured_modules
 from experiments.program import run
 from experiments.recording import COMPOSED, Recorder
 from experiments.results import ResultFile, Row
@@ -84,7 +84,7 @@ def _weights(options: argparse.Namespace) -> None:
 
 def _record(setting: Setting, file: ResultFile, seed: int, weighting: Weighting) -> None:
     what = ", ".join(f"{name} {value:g}" for name, value in weighting.items())
-    found = training.of_changes(setting, f"MODA, seed {seed}, {what}", seed, **weighting)
+    found = training.of_changes(setting, f"MODA, seed {seed}, {what}", seed, weighting)
     about = {"kind": "weights", "approach": "MODA", "seed": seed, **weighting, "model": found.digest}
     if not file.has(**about):
         file.append(about | _measured(setting, found))
@@ -94,7 +94,7 @@ def _measured(setting: Setting, found: Run) -> Row:
     model = modular_model(found, setting.dataset, device=setting.device)
     evaluation = Evaluation(setting.dataset.test, model.input, len(model.labels), device=setting.device)
     logits = evaluation.logits(full_network(model.architecture, model.weights, setting.device))
-    last, modules = found.facts["history"][-1], measured_modules(model, THRESHOLD)
+    last, modules = found.facts["history"][-1], modules_at(model, THRESHOLD)
     return {
         "losses": {name: last[name] for name in ("cross_entropy", "affinity", "dispersion", "compactness")},
         "accuracy": evaluation.correct_within(logits, range(len(model.labels))),
@@ -109,11 +109,11 @@ def _threshold(options: argparse.Namespace) -> None:
     approaches = approaches_of(options, tuple(COMPOSED))
     file = ResultFile(setting.result_path("rq4-threshold"))
     file.begin(invocation(setting.device))
-    recorder = Recorder(setting, file, tasks_of(options, setting))
+    recorder, tasks = Recorder(setting, file), tasks_of(options, setting)
     for seed in setting.seeds:
         for approach in approaches:
             for threshold in thresholds:
-                recorder.composed(approach, seed, threshold)
+                recorder.composed(approach, seed, threshold, tasks)
     tables.show_reuse(file)
     drawing.rq4_threshold(file)
 

@@ -1,16 +1,19 @@
 """Trained models on the disk, one folder per training spec: trained once, resumed if stopped, found again.
 
-<folder>/<spec digest>/000012.safetensors   the last checkpoint while training goes on
-<folder>/<spec digest>/model.safetensors    the trained model, an artifact file like any other
-<folder>/<spec digest>/run.json             spec, epoch reports, processor time, conditions
+    <folder>/<spec digest>/000012.safetensors   the last checkpoint while training goes on
+    <folder>/<spec digest>/model.safetensors    the trained model, an artifact file like any other
+    <folder>/<spec digest>/run.json             spec, epoch reports, processor time, conditions
+
+What is counted and measured of a model is kept beside it: ``counts.safetensors``, ``reuse.jsonl``.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +24,34 @@ from moda_core.architectures.catalogue import complete
 from moda_core.data.dataset import Dataset, subset
 from moda_core.files import file_digest, parse_json, write_atomically
 from moda_core.modularity.models import TrainedModel
-from moda_core.specs import TrainingSpec, canonical_json, sha256
+from moda_core.specs import ArchitectureSpec, Spec, TrainingSpec, canonical_json, sha256
 from moda_core.storage.artifacts import decode, encode
 from moda_core.storage.tensorfiles import check_content, load_tensors, read_header, save_tensors
 from moda_core.structure.unitgraph import unit_graph
 from moda_core.training.checkpoints import Checkpoint
+from moda_core.training.distributed import ALONE, Ranks
 from moda_core.training.execution import EAGER, Execution
 from moda_core.training.initial import initial_network
 from moda_core.training.loop import train
 from moda_core.training.reports import EpochReport
 
-__all__ = ["CheckpointFolder", "Run", "dataset_digest", "trained"]
+__all__ = ["CheckpointFolder", "Finished", "How", "Run", "architecture_of", "dataset_digest", "finished", "trained"]
+
+Reports = Sequence[EpochReport]
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How training is carried out, which is no part of what is asked for."""
+
+    device: torch.device | str = "cpu"
+    execution: Execution = EAGER
+    ranks: Ranks = ALONE
+    progress: Callable[[EpochReport], None] | None = None
 
 
 @dataclass(frozen=True)
-class Run:
+class Finished:
     """A finished training run.
 
     Attributes:
@@ -45,8 +61,6 @@ class Run:
     """
 
     place: Path
-    spec: TrainingSpec
-    model: TrainedModel
     facts: dict[str, Any]
 
     @property
@@ -64,6 +78,14 @@ class Run:
         """Over all its epochs."""
         images = sum(report["samples_per_s"] * report["seconds"] for report in self.facts["history"])
         return float(images / self.wall_s)
+
+
+@dataclass(frozen=True)
+class Run(Finished):
+    """A finished run of a `TrainingSpec`."""
+
+    spec: TrainingSpec
+    model: TrainedModel
 
 
 class CheckpointFolder:
@@ -116,6 +138,39 @@ def dataset_digest(dataset: Dataset) -> str:
     return sha256("".join(sha256(part) for part in parts))
 
 
+def architecture_of(
+    dataset: Dataset, name: str, *, image_size: int | None = None, width: float = 1.0
+) -> ArchitectureSpec:
+    """A network for the images and classes of a data set."""
+    channels = dataset.train.pixels.shape[1]
+    return complete(name, classes=len(dataset.classes), channels=channels, image_size=image_size, width=width)
+
+
+def finished(
+    folder: Path, spec: Spec, work: Callable[[CheckpointFolder], tuple[Reports, bytes]], how: How
+) -> tuple[Path, dict[str, Any]]:
+    """The folder and the facts of a run.
+
+    Args:
+        folder: of all runs.
+        spec: whose digest names the run's own folder.
+        work: trains, if it was not done before; returns the reports of all epochs and the model's file.
+        how: for the record.
+    """
+    place = folder / spec.digest()
+    if not (place / "run.json").exists():
+        checkpoints = CheckpointFolder(place)
+        history, model = work(checkpoints)
+        facts = {
+            "spec": spec.to_json(),
+            "history": [report.to_json() for report in history],
+            "cpu_s": checkpoints.cpu_s,
+            "conditions": _conditions(how),
+        }
+        how.ranks.first(partial(_store, checkpoints, model, facts))
+    return place, parse_json((place / "run.json").read_bytes())
+
+
 def trained(
     folder: Path,
     spec: TrainingSpec,
@@ -123,39 +178,24 @@ def trained(
     *,
     device: torch.device | str = "cpu",
     execution: Execution = EAGER,
+    ranks: Ranks = ALONE,
     progress: Callable[[EpochReport], None] | None = None,
 ) -> Run:
-    """The model of a spec: read if it was trained before, trained (further) otherwise."""
-    place = folder / spec.digest()
-    if (place / "run.json").exists():
-        model = decode(place / "model.safetensors")
-        assert isinstance(model, TrainedModel)
-        return Run(place, spec, model, parse_json((place / "run.json").read_bytes()))
-    run = _train(place, spec, dataset, device, execution, progress)
-    write_atomically(place / "model.safetensors", encode(run.model))
-    write_atomically(place / "run.json", (json.dumps(run.facts, indent=1) + "\n").encode())
-    CheckpointFolder(place).clear()
-    return run
+    """The model of a spec: read if it was trained before, trained (further) otherwise.
+
+    Several ranks share the folder: the first writes, all read.
+    """
+    how = How(device=device, execution=execution, ranks=ranks, progress=progress)
+    place, facts = finished(folder, spec, partial(_trained, spec, dataset, how), how)
+    model = decode(place / "model.safetensors")
+    assert isinstance(model, TrainedModel)
+    return Run(place, facts, spec, model)
 
 
-def _train(
-    place: Path,
-    spec: TrainingSpec,
-    dataset: Dataset,
-    device: torch.device | str,
-    execution: Execution,
-    progress: Callable[[EpochReport], None] | None,
-) -> Run:
-    architecture = complete(
-        spec.architecture,
-        classes=len(dataset.classes),
-        channels=dataset.train.pixels.shape[1],
-        image_size=spec.image_size,
-        width=spec.width,
-    )
+def _trained(spec: TrainingSpec, dataset: Dataset, how: How, checkpoints: CheckpointFolder) -> tuple[Reports, bytes]:
+    architecture = architecture_of(dataset, spec.architecture, image_size=spec.image_size, width=spec.width)
     rule = dataset.input_spec(architecture.image_size, architecture.channels)
     network = initial_network(architecture, spec.seed, pretrained=spec.pretrained)
-    checkpoints = CheckpointFolder(place)
     history = train(
         network,
         unit_graph(architecture) if spec.objective == "modular" else None,
@@ -163,16 +203,22 @@ def _train(
         spec,
         rule,
         mirror=dataset.mirror,
-        device=device,
-        execution=execution,
+        device=how.device,
+        execution=how.execution,
+        ranks=how.ranks,
         checkpoints=checkpoints,
-        progress=progress,
+        progress=how.progress,
     )
     weights = {name: state.detach().cpu() for name, state in network.state_dict().items()}
-    facts = {
-        "spec": spec.to_json(),
-        "history": [report.to_json() for report in history],
-        "cpu_s": checkpoints.cpu_s,
-        "conditions": conditions(device) | {"execution": asdict(execution)},
-    }
-    return Run(place, spec, TrainedModel(architecture, dataset.classes, rule, weights), facts)
+    return history, encode(TrainedModel(architecture, dataset.classes, rule, weights))
+
+
+def _conditions(how: How) -> dict[str, Any]:
+    return conditions(how.device) | {"processes": how.ranks.world, "execution": asdict(how.execution)}
+
+
+def _store(checkpoints: CheckpointFolder, model: bytes, facts: dict[str, Any]) -> None:
+    """The model, then the facts that say it is there, then the checkpoints away."""
+    write_atomically(checkpoints.folder / "model.safetensors", model)
+    write_atomically(checkpoints.folder / "run.json", (json.dumps(facts, indent=1) + "\n").encode())
+    checkpoints.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from moda_core.data.digits import load_digits
 from moda_core.data.npz import load_npz
 from moda_core.errors import InvalidInput, Unavailable
 from moda_core.specs import TrainingSpec
+from moda_core.training.execution import EAGER, Execution
 
 __all__ = [
     "APPROACHES",
@@ -28,12 +29,14 @@ __all__ = [
     "add_options",
     "add_tasks",
     "approaches_of",
+    "named",
     "setting_of",
     "tasks_of",
 ]
 
 RESULTS = Path(__file__).parent / "results"
 DIGITS = "digits"
+_WAYS = tuple(field.name for field in fields(Execution))
 APPROACHES: dict[str, dict[str, Any]] = {
     "ST": {"objective": "standard"},
     "MODA": {},
@@ -53,6 +56,7 @@ class Setting:
         runs: folder of trained models, one folder per spec.
         results: folder of result files.
         images_per_class: test images of each class that reuse is measured on, the first ones; None for all.
+        execution: of training.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Setting:
     runs: Path = Path("runs")
     results: Path = RESULTS
     images_per_class: int | None = None
+    execution: Execution = EAGER
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -114,6 +119,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=int, default=None, metavar="N", help="of torch on the CPU (default: torch's own)")
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="trained models (default: runs)")
     add("--results", type=Path, default=RESULTS, metavar="DIR", help="result files (default: experiments/results)")
+    add("--execution", default="", metavar="LIST", help=f"of {', '.join(_WAYS)}, with commas between (default: none)")
     add("--images-per-class", type=int, default=None, metavar="N", help="test images for reuse (default: all)")
 
 
@@ -127,7 +133,7 @@ def setting_of(options: argparse.Namespace) -> Setting:
         _check_positive(option, getattr(options, option))
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    name, source = _named(options.dataset)
+    name, source = named(options.dataset)
     complete(options.model, classes=2, channels=3, width=options.width)
     return Setting(
         name=name,
@@ -140,6 +146,7 @@ def setting_of(options: argparse.Namespace) -> Setting:
         runs=options.runs,
         results=options.results,
         images_per_class=options.images_per_class,
+        execution=_execution(options.execution),
     )
 
 
@@ -179,7 +186,7 @@ def _check_positive(option: str, value: int | None) -> None:
         raise InvalidInput(f"--{option.replace('_', '-')}", value, "out of range", "give a whole number of at least 1")
 
 
-def _named(dataset: str) -> tuple[str, Path | None]:
+def named(dataset: str) -> tuple[str, Path | None]:
     """Name and file of ``NAME=PATH``, ``PATH`` or ``digits``."""
     if dataset == DIGITS:
         return DIGITS, None
@@ -191,6 +198,14 @@ def _named(dataset: str) -> tuple[str, Path | None]:
     if not source.is_file():
         raise InvalidInput("--dataset", str(source), "there is no such file", "give the path of an .npz file")
     return name, source
+
+
+def _execution(listed: str) -> Execution:
+    asked = [name.strip() for name in listed.split(",") if name.strip()]
+    for name in asked:
+        if name not in _WAYS:
+            raise InvalidInput("--execution", name, "not a way to train", f"choose among {', '.join(_WAYS)}")
+    return Execution(**dict.fromkeys(asked, True))
 
 
 def _device(asked: str | None) -> str:

@@ -6,14 +6,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from statistics import fmean
 
 from experiments.evaluation import share
 from experiments.results import Row
 
-__all__ = ["ReuseSummary", "best_threshold", "by_size", "of_kind", "reuse_summaries"]
+__all__ = ["ReuseSummary", "best_threshold", "by_size", "most_images", "of_kind", "reuse_summaries"]
 
-_POINTS = 0.03
+_POINTS = Fraction(3, 100)
 """Losses above this are counted (section 5.2)."""
 
 
@@ -43,9 +44,16 @@ def of_kind(rows: Iterable[Row], kind: str) -> list[Row]:
     return [row for row in rows if row["kind"] == kind]
 
 
+def most_images(rows: Sequence[Row]) -> list[Row]:
+    """Of rows of reuse on different numbers of test images per class, those on the most (None is all)."""
+    numbers = {row["images_per_class"] for row in rows}
+    most = None if None in numbers else max(numbers, default=None)
+    return [row for row in rows if row["images_per_class"] == most]
+
+
 def reuse_summaries(rows: Sequence[Row]) -> list[ReuseSummary]:
     """One summary per approach and τ, in the order of their rows."""
-    standard = {_subtask(row): share(row["accuracy"]) for row in rows if row["approach"] == "ST"}
+    standard = {_subtask(row): _exact(row) for row in rows if row["approach"] == "ST"}
     groups: dict[tuple[str, str | None], list[Row]] = defaultdict(list)
     for row in rows:
         groups[row["approach"], row["threshold"]].append(row)
@@ -66,9 +74,9 @@ def best_threshold(points: Iterable[tuple[Decimal, float, float]]) -> Decimal:
 
 
 def _summary(
-    approach: str, threshold: str | None, rows: Sequence[Row], standard: dict[tuple[object, ...], float]
+    approach: str, threshold: str | None, rows: Sequence[Row], standard: dict[tuple[object, ...], Fraction]
 ) -> ReuseSummary:
-    losses = [standard[_subtask(row)] - share(row["accuracy"]) for row in rows if _subtask(row) in standard]
+    losses = [standard[_subtask(row)] - _exact(row) for row in rows if _subtask(row) in standard]
     return ReuseSummary(
         approach=approach,
         threshold=threshold,
@@ -77,9 +85,13 @@ def _summary(
         kept=fmean(
             row["kept_parameters"] / row["original_parameters"] if "kept_parameters" in row else 1 for row in rows
         ),
-        worst=max(losses) if losses else None,
+        worst=float(max(losses)) if losses else None,
         lost=sum(loss > _POINTS for loss in losses) if losses else None,
     )
+
+
+def _exact(row: Row) -> Fraction:
+    return Fraction(row["accuracy"]["correct"], row["accuracy"]["n"])
 
 
 def _subtask(row: Row) -> tuple[object, ...]:

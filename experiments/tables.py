@@ -8,7 +8,7 @@ from statistics import fmean
 
 from experiments.evaluation import share
 from experiments.results import ResultFile, Row
-from experiments.summaries import ReuseSummary, best_threshold, of_kind, reuse_summaries
+from experiments.summaries import ReuseSummary, best_threshold, most_images, of_kind, reuse_summaries
 
 __all__ = ["Cell", "show", "show_reuse", "show_weights"]
 
@@ -28,7 +28,7 @@ def show(file: ResultFile, rows: Sequence[dict[str, Cell]]) -> None:
 
 def show_reuse(file: ResultFile) -> None:
     """Reuse by approach and τ, with the modules beside it; the paper's choice where there are several τ."""
-    summaries = reuse_summaries(of_kind(file.measured(), "reuse"))
+    summaries = reuse_summaries(most_images(of_kind(file.measured(), "reuse")))
     modules = {(row["approach"], row["threshold"]): row for row in of_kind(file.measured(), "modules")}
     show(file, [_reuse_line(one, modules.get((one.approach, one.threshold))) for one in summaries])
     for approach in dict.fromkeys(one.approach for one in summaries):

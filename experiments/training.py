@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from experiments.mwt_runs import MwtRun, trained_mwt
 from experiments.progress import epochs
-from experiments.runs import Run, trained
+from experiments.runs import How, Run, trained
 from experiments.settings import APPROACHES, Setting
+from moda_core.baselines.mwt.training import MwtSpec
+from moda_core.training.distributed import ALONE, Ranks
 
-__all__ = ["of_approach", "of_changes"]
+__all__ = ["MWT", "of_approach", "of_changes", "of_mwt"]
+
+MWT = "MwT"
 
 
-def of_approach(setting: Setting, approach: str, seed: int) -> Run:
+def of_approach(setting: Setting, approach: str, seed: int, ranks: Ranks = ALONE) -> Run:
     """The model of ``ST``, ``MODA`` or ``MODA-`` under a seed."""
-    return of_changes(setting, f"{approach}, seed {seed}", seed, **APPROACHES[approach])
+    return of_changes(setting, f"{approach}, seed {seed}", seed, APPROACHES[approach], ranks)
 
 
-def of_changes(setting: Setting, what: str, seed: int, **changes: Any) -> Run:
+def of_changes(setting: Setting, what: str, seed: int, changes: Mapping[str, Any], ranks: Ranks = ALONE) -> Run:
     """The model of the default spec but for `changes`; `what` it is, while it is trained."""
     return trained(
         setting.runs,
         setting.spec(seed, **changes),
         setting.dataset,
         device=setting.device,
+        execution=setting.execution,
+        ranks=ranks,
         progress=epochs(f"training {what}"),
     )
+
+
+def of_mwt(setting: Setting, seed: int) -> MwtRun:
+    """The model that MwT trains under a seed, by its own loss and the same recipe."""
+    spec = MwtSpec(
+        dataset=setting.digest, architecture=setting.model, width=setting.width, epochs=setting.epochs, seed=seed
+    )
+    how = How(device=setting.device, execution=setting.execution, progress=epochs(f"training {MWT}, seed {seed}"))
+    return trained_mwt(setting.runs, spec, setting.dataset, how)

@@ -86,6 +86,30 @@ def test_two_programs_may_append_to_one_file(path: Path) -> None:
     assert [row["seed"] for row in ResultFile(path).rows()] == [0, 1, 2]
 
 
+def test_a_line_that_another_program_tears_meanwhile_is_dropped(path: Path) -> None:
+    file = ResultFile(path)
+    file.append({"seed": 0})
+    with path.open("ab") as other:
+        other.write(b'{"seed": 7')
+    file.append({"seed": 1})
+    assert path.read_bytes() == b'{"seed": 0}\n{"seed": 1}\n'
+
+
+def test_rows_are_adopted_with_the_conditions_they_were_measured_under(path: Path) -> None:
+    source = ResultFile(path.with_name("source.jsonl"))
+    earlier = source.begin({"date": "yesterday"})
+    first = source.append({"seed": 0})
+    source.begin({"date": "this morning"})
+    source.append({"seed": 1})
+    file = ResultFile(path)
+    now = file.begin({"date": "now"})
+    file.adopt([first], source)
+    file.adopt([first | {"again": True}], source)
+    file.append({"seed": 2})
+    assert [row.get("id", row.get("seed")) for row in ResultFile(path).rows()] == [earlier, 0, 0, now, 2]
+    assert [row["conditions"] for row in file.measured()] == [earlier, earlier, now]
+
+
 def test_a_number_that_is_none_is_not_written(path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         ResultFile(path).append({"loss": float("nan")})
