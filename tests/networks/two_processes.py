@@ -186,7 +186,7 @@ def left_alone(rank: int, folder: Path) -> dict:
     """The second rank fails, the first waits for it."""
     begun = time.monotonic()
     try:
-        with joined(backend="gloo", rank=rank, world=2, init_method=f"file://{folder}/second", timeout_s=60) as ranks:
+        with joined(backend="gloo", rank=rank, world=2, init_method=f"file://{folder}/second", timeout_s=200) as ranks:
             if rank == 1:
                 raise ZeroDivisionError
             ranks.total(torch.zeros(3))
@@ -198,7 +198,7 @@ def left_alone(rank: int, folder: Path) -> dict:
 def main(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     tensors, facts = {}, {}
-    with joined(backend="gloo", rank=rank, world=2, init_method=f"file://{folder}/first", timeout_s=60) as ranks:
+    with joined(backend="gloo", rank=rank, world=2, init_method=f"file://{folder}/first", timeout_s=200) as ranks:
         for case in CASES:
             for kind, reduced in (("exact", True), ("mutant", False)):
                 found = gradients(case, ranks, reduced=reduced)

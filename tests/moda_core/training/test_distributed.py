@@ -19,7 +19,7 @@ from moda_core.training.execution import Execution
 from moda_core.training.loop import train
 
 ROOT = Path(__file__).parents[3]
-PATIENCE_S = 120
+PATIENCE_S = 250
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
 
@@ -128,7 +128,7 @@ def test_ranks_agree(facts):
 
 def test_a_rank_whose_partner_failed_does_not_wait(facts):
     assert [fact["left"]["error"] for fact in facts] == ["RuntimeError", "ZeroDivisionError"]
-    assert max(fact["left"]["waited_s"] for fact in facts) < 20  # of the 60 until the timeout
+    assert max(fact["left"]["waited_s"] for fact in facts) < 100  # of the 200 until the timeout
 
 
 @pytest.mark.parametrize(("size", "world"), [(8, 2), (7, 3), (2, 4), (0, 2), (128, 8)])
