@@ -35,7 +35,7 @@ class ResNet18(nn.Module):
     @no_type_check
     def forward(self, x: Float[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
         """Logits of normalised images."""
-        x = functional.relu(self.bn1(self.conv1(x)))
+        x = functional.relu(self.bn1(self.conv1(x)), inplace=True)
         return self.fc(torch.flatten(self.pool(self.stages(x)), 1))
 
 
@@ -56,5 +56,5 @@ class _Block(nn.Module):
 
     @no_type_check
     def forward(self, x: Float[Tensor, "batch inputs rows columns"]) -> Float[Tensor, "batch planes _ _"]:
-        y = functional.relu(self.bn1(self.conv1(x)))
-        return functional.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+        y = functional.relu(self.bn1(self.conv1(x)), inplace=True)
+        return functional.relu(self.bn2(self.conv2(y)) + self.shortcut(x), inplace=True)
