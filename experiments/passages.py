@@ -1,0 +1,46 @@
+"""Passages of the page that full-size and narrowed results share: tables with their sources and pictures below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from experiments import reuse_tables
+from experiments.evidence import Evidence
+from experiments.sources import figures, sources
+
+__all__ = ["REPLACEMENT", "about", "reuse_of", "threshold_of", "with_sources"]
+
+REPLACEMENT = (
+    "Accuracy after minus before, in points, as target class / the others together. The adaptation layer learns on what the"
+    " weak model was trained on, from the plain splice unless it says otherwise. CNNSplitter takes its range from a tenth of"
+    " the strong model's training images, held out before training.\n\n"
+)
+
+
+def reuse_of(file: Evidence, place: Path, *, stated: bool = False) -> str:
+    """Reuse and modules of one setting; `stated` as in `reuse_tables.reuse`."""
+    return (
+        f"Test images of each class: {reuse_tables.images_per_class(file)}.\n\n"
+        f"{reuse_tables.reuse(file, stated=stated)}\n{reuse_tables.modules_of_one(file)}\n"
+        + reuse_tables.against_mwt(file)
+        + with_sources([file], place, "accuracy", "cost", "overlap")
+    )
+
+
+def threshold_of(file: Evidence, place: Path) -> str:
+    """Figure 4 of one setting."""
+    numbers, best = reuse_tables.thresholds(file), reuse_tables.best_of(file)
+    return f"{numbers}\n{best}\n" + with_sources([file], place, "threshold")
+
+
+def with_sources(files: Iterable[Evidence], place: Path, *names: str) -> str:
+    """Sources, then pictures."""
+    found = list(files)
+    pictures = "".join(figures(file, place, names=names) for file in found)
+    return f"{sources(found, place)}\n{pictures}" if found else ""
+
+
+def about(files: Sequence[Evidence], question: str) -> list[Evidence]:
+    """The files about one question."""
+    return [file for file in files if file.question == question]

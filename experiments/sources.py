@@ -1,0 +1,76 @@
+"""Where the numbers of a table come from: file, hardware, versions, commit, command; and what is still missing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from experiments.evidence import Evidence
+from experiments.results import Row
+
+__all__ = ["figures", "hardware_of", "link", "sources", "unmeasured"]
+
+
+def link(path: Path, place: Path) -> str:
+    """A link from the page, which lies in the folder `place`."""
+    return Path(os.path.relpath(path, place)).as_posix()
+
+
+def sources(files: Iterable[Evidence], place: Path) -> str:
+    """One item per file: what it was measured on, and by which commands."""
+    return "".join(f"- [`{file.path.name}`]({link(file.path, place)}): {_measured(file)}\n" for file in files)
+
+
+def figures(file: Evidence, place: Path, *, names: Sequence[str]) -> str:
+    """The pictures of a file that were drawn, each linked to its vector form."""
+    found = [(name, file.path.parent / "figures" / f"{file.path.stem}-{name}.png") for name in names]
+    return "".join(
+        f"[![{file.path.stem}, {name}]({link(path, place)})]({link(path.with_suffix('.svg'), place)})\n\n"
+        for name, path in found
+        if path.exists()
+    )
+
+
+def unmeasured(cases: Sequence[tuple[str, str]], command: str) -> str:
+    """Which models on which data sets have empty cells, and the command that fills them."""
+    if not cases:
+        return ""
+    models = dict.fromkeys(model for model, _ in cases)
+    listed = "; ".join(
+        f"{model} on {', '.join(dataset for other, dataset in cases if other == model)}" for model in models
+    )
+    return f"Empty: not measured yet ({listed}). To measure, for each MODEL and DATASET:\n\n    {command}\n\n"
+
+
+def hardware_of(files: Iterable[Evidence]) -> str:
+    """What files were measured on."""
+    return _joined(_hardware(place) for file in files for place in _places(file))
+
+
+def _measured(file: Evidence) -> str:
+    places = _places(file)
+    days = sorted({date[:10] for date in file.stated("date")})
+    about = [
+        hardware_of([file]),
+        _joined(f"torch {place['torch']}" for place in places),
+        "commit " + _joined(f"`{place['commit']}`" for place in places),
+        *([days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"] if days else []),
+    ]
+    return "; ".join([", ".join(about), *(f"`{command}`" for command in file.stated("command"))])
+
+
+def _hardware(place: Row) -> str:
+    if "cores" not in place["hardware"]:
+        return str(place["hardware"])
+    threads = place["threads"]
+    return f"{place['hardware']} ({threads} thread{'s' if threads > 1 else ''})"
+
+
+def _places(file: Evidence) -> list[Row]:
+    """The conditions of the rows, those of their training included."""
+    return [*(row["trained_on"] for row in file.rows() if "trained_on" in row), *file.conditions]
+
+
+def _joined(values: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(values))

@@ -1,0 +1,51 @@
+"""RQ4 in tables: what the weights of the loss do, each changed while the others stand at the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from experiments.evaluation import share
+from experiments.evidence import Evidence
+from experiments.markdown import count, number, percent, table
+from experiments.results import Row
+from experiments.summaries import of_kind
+
+__all__ = ["of_one"]
+
+_LOSSES = ("affinity", "dispersion", "compactness")
+
+
+def of_one(file: Evidence) -> str:
+    """Test accuracy, the losses of the last epoch, and the modules, mean over seeds."""
+    columns = [
+        "alpha, beta, gamma",
+        "test accuracy, %",
+        *(f"{name} loss" for name in _LOSSES),
+        "module size, %",
+        "overlap, %",
+    ]
+    rows = of_kind(file.rows(), "weights")
+    keys = dict.fromkeys(map(_weighting, rows))
+    return table(
+        [*columns, "n", "seeds"], [_line(key, [row for row in rows if _weighting(row) == key]) for key in keys]
+    )
+
+
+def _line(key: tuple[float, ...], rows: Sequence[Row]) -> list[str]:
+    def mean(measure: Callable[[Row], float]) -> float:
+        return fmean(measure(row) for row in rows)
+
+    return [
+        ", ".join(f"{value:g}" for value in key),
+        percent(mean(lambda row: share(row["accuracy"]))),
+        *(number(fmean(row["losses"][name] for row in rows), 4) for name in _LOSSES),
+        percent(mean(lambda row: row["size"])),
+        percent(mean(lambda row: row["overlap"])),
+        " or ".join(count(n) for n in dict.fromkeys(row["accuracy"]["n"] for row in rows)),
+        str(len(rows)),
+    ]
+
+
+def _weighting(row: Row) -> tuple[float, ...]:
+    return row["alpha"], row["beta"], row["gamma"]

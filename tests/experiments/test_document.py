@@ -1,0 +1,240 @@
+"""The page from made-up rows whose means are worked by hand."""
+
+import json
+
+import pytest
+
+from experiments import document
+from experiments.document import page
+from experiments.evidence import evidence
+from moda_core.errors import UnreadableFile
+
+HERE = {"hardware": "x86_64, 2 cores", "threads": 2, "torch": "2.13.0", "commit": "abc1234"}
+GPU = {"hardware": "NVIDIA H100", "threads": 16, "torch": "2.11.0", "commit": "def5678"}
+
+
+def conditions(place=HERE, command="python -m experiments.any --seeds 2"):
+    return {"kind": "conditions", "id": "00000000", **place, "command": command, "date": "2026-11-22T10:00:00Z"}
+
+
+def write(folder, name, rows, **about):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in [conditions(**about), *rows]))
+
+
+def trained(approach, seed, correct, wall_s=400.0, n=10000, epochs=200, place=GPU, cpu_s=500.0):
+    return {
+        "conditions": "00000000", "kind": "training", "approach": approach, "seed": seed, "epochs": epochs,
+        "accuracy": {"correct": correct, "n": n}, "wall_s": wall_s, "cpu_s": cpu_s, "images_per_s": 25000.0,
+        "history": {"loss": [1.0], "accuracy": [0.5]}, "trained_on": place,
+    }  # fmt: skip
+
+
+def reused(approach, classes, correct, kept=50, seed=0, n=1000, threshold="0.9", images_per_class=None):
+    row = {
+        "kind": "reuse", "approach": approach, "seed": seed, "threshold": threshold, "classes": classes,
+        "images_per_class": images_per_class, "accuracy": {"correct": correct, "n": n},
+    }  # fmt: skip
+    if approach == "ST":
+        return row | {"threshold": None}
+    return row | {"kept_parameters": kept, "original_parameters": 100, "kept_flops": 80, "original_flops": 100}
+
+
+def modules(approach, size, seed=0, threshold="0.9"):
+    return {
+        "kind": "modules", "approach": approach, "seed": seed, "threshold": threshold, "size": size,
+        "overlap": size / 2, "size_undropped": size + 0.01, "overlap_undropped": size / 2 + 0.01,
+    }  # fmt: skip
+
+
+def replaced(approach, target, before, after, strong="vgg16", weak="overfitted", initial=None, seed=0):
+    counted = {
+        f"{part}_{when}": {"correct": correct, "n": n}
+        for when, pair in (("before", before), ("after", after))
+        for part, correct, n in zip(("tc", "non_tc"), pair, (1000, 5000), strict=True)
+    }
+    row = {"kind": "replacement", "approach": approach, "strong": strong, "weak": weak, "target": target, "seed": seed}
+    row |= {"weak_epochs": 200, "module_size": 0.04, "strong_accuracy": {"correct": 4800, "n": 5000}, **counted}
+    return row if initial is None else row | {"initial": initial}
+
+
+def cells(text, first):
+    """The cells of the first row that begins so."""
+    line = next(line for line in text.splitlines() if line.split("|")[1:2] and line.split("|")[1].strip() == first)
+    return [cell.strip() for cell in line.strip("|").split("|")][1:]
+
+
+def section(text, title):
+    """From one heading to the next of its rank or above."""
+    lines = text.splitlines()
+    begin = next(place for place, line in enumerate(lines) if line.lstrip("# ").startswith(title) and line[0] == "#")
+    rank = len(lines[begin].split(" ")[0])
+    end = next(
+        (
+            place
+            for place in range(begin + 1, len(lines))
+            if 0 < lines[place].find(" ") <= rank and set(lines[place].split(" ")[0]) == {"#"}
+        ),
+        len(lines),
+    )
+    return "\n".join(lines[begin:end])
+
+
+def test_without_results_every_cell_of_ours_is_empty_and_its_command_is_named(tmp_path):
+    text = page(tmp_path, tmp_path)
+    assert cells(text, "vgg16, cifar10, MODA") != []
+    assert "python -m experiments.rq1 --dataset DATASET=DATASET.npz --model MODEL --seeds 5" in text
+    assert "vgg16 on svhn, cifar10, cifar100; resnet18 on svhn, cifar10, cifar100; mobilenet" in text
+    assert text.count("Empty: not measured yet") == 5
+    assert "## Narrowed" not in text
+
+
+def test_table_1_shows_the_papers_value_ours_and_the_difference(tmp_path):
+    rows = [trained("ST", 0, 9300), trained("ST", 1, 9340), trained("MODA", 0, 9100, wall_s=420.0)]
+    write(tmp_path, "rq1-cifar10-resnet18-e200.jsonl", rows, place=GPU)
+    text = page(tmp_path, tmp_path)
+    standard = ["93.37 ± 0.07", "93.20 ± 0.28", "-0.17", "2", "10,000", "1.23", "6.67", "25,000", "1.00", "1.00"]
+    modular = ["90.94 ± 0.07", "91.00", "+0.06", "1", "10,000", "1.61", "7.00", "25,000", "1.31", "1.05"]
+    assert cells(text, "resnet18, cifar10, ST") == standard
+    assert cells(text, "resnet18, cifar10, MODA") == modular
+    assert cells(text, "resnet18, cifar10, MwT")[1:5] == [""] * 4
+    assert "[`rq1-cifar10-resnet18-e200.jsonl`](rq1-cifar10-resnet18-e200.jsonl): NVIDIA H100, torch 2.11.0" in text
+    assert "commit `def5678`, 2026-11-22; `python -m experiments.any --seeds 2`" in text
+
+
+def test_times_on_different_hardware_are_not_compared(tmp_path):
+    rows = [trained("ST", 0, 9300, place=HERE), trained("MODA", 0, 9100)]
+    write(tmp_path, "rq1-cifar10-vgg16-e200.jsonl", rows)
+    assert cells(page(tmp_path, tmp_path), "vgg16, cifar10, MODA")[-1] == ""
+
+
+def test_narrowed_rows_stand_apart_and_beside_no_number_of_the_paper(tmp_path):
+    rows = [
+        trained("ST", 0, 700, n=1000, epochs=10, place=HERE),
+        trained("MODA", 0, 650, n=1000, epochs=10, place=HERE, cpu_s=550.0),
+    ]
+    write(tmp_path, "rq1-cifar10-resnet18-w0.25-e10.jsonl", rows)
+    text = page(tmp_path, tmp_path)
+    full, narrowed = section(text, "Full size"), section(text, "Narrowed")
+    assert cells(full, "resnet18, cifar10, MODA")[1] == ""
+    assert "### cifar10, resnet18, width 0.25, 10 epochs" in narrowed
+    assert cells(narrowed, "MODA") == ["65.00", "1,000", "1", "40.00", "55.00", "1.10"]
+    assert "x86_64, 2 cores (2 threads)" in narrowed
+    assert "90.94" not in narrowed
+
+
+@pytest.mark.parametrize(
+    "name", ["rq1-cifar10-cnn-e200.jsonl", "rq1-digits-vgg16-e200.jsonl", "rq1-svhn-vgg16-e199.jsonl"]
+)
+def test_what_is_no_case_of_the_paper_is_not_full_size(tmp_path, name):
+    write(tmp_path, name, [trained("ST", 0, 9300)])
+    assert not evidence(tmp_path)[0].full_size
+
+
+def test_reuse_stands_with_its_size_its_worst_case_and_the_standard_model(tmp_path):
+    rows = [reused("ST", [0, 1], 950), reused("ST", [0, 2], 960)]
+    rows += [reused("MODA", [0, 1], 930, kept=10), reused("MODA", [0, 2], 920, kept=20)]
+    rows += [reused("ST-composed", [0, 1], 700, kept=60), reused("ST-composed", [0, 2], 800, kept=60)]
+    rows += [modules("MODA", 0.08), modules("ST-composed", 0.5)]
+    write(tmp_path, "rq2-reuse-cifar10-vgg16-e200.jsonl", rows)
+    text = section(page(tmp_path, tmp_path), "RQ2: reuse")
+    assert cells(text, "ST")[:3] == ["95.22", "95.50", "+0.28"]
+    # mean loss (2 + 4) / 2, the worst 4, one above 3 points, (10 + 20) / 2 % of the weights
+    assert cells(text, "MODA")[:3] == ["94.48", "92.50", "-1.98"]
+    assert cells(text, "MODA")[3:] == ["3.00", "4.00", "1", "15.00", "80.00", "2", "1,000 to 1,000", "1"]
+    composed = [line for line in text.splitlines() if line.startswith("| ST-composed")]
+    assert "75.00" in composed[0]
+    assert "60.00" in composed[0]
+    assert "50.00" in composed[1]
+
+
+def test_a_loss_of_three_points_is_not_more_than_three(tmp_path):
+    rows = [reused("ST", [0, 1], 950), reused("MODA", [0, 1], 920)]
+    write(tmp_path, "rq2-reuse-cifar10-cnn-e3.jsonl", rows)
+    assert cells(section(page(tmp_path, tmp_path), "Narrowed"), "MODA")[1:4] == ["3.00", "3.00", "0"]
+
+
+def test_table_2_shows_every_cell_with_the_papers(tmp_path):
+    rows = [
+        replaced("MODA", "airplane", (500, 4000), (600, 3950), initial="identity"),
+        replaced("MODA", "airplane", (500, 4000), (580, 4000), initial="identity", seed=1),
+        replaced("MODA", "airplane", (500, 4000), (100, 1000), initial="normal"),
+        replaced("CNNSplitter", "airplane", (500, 4000), (490, 4100)),
+        *(replaced("MODA", name, (500, 4000), (500, 4000), initial="identity") for name in ("automobile", "bird", "cat", "deer")),
+    ]  # fmt: skip
+    write(tmp_path, "rq2-replacement-cifar10-vgg16-e200.jsonl", rows)
+    text = page(tmp_path, tmp_path)
+    assert cells(text, "overfitted, vgg16, MODA: paper")[0] == "+8.50 / -0.22"
+    ours = cells(text, "overfitted, vgg16, MODA: ours")
+    assert ours == ["+9.00 / -0.50", *["+0.00 / +0.00"] * 4, "+1.80 / -0.10", "1 of 5", "4.00", "2"]
+    assert cells(text, "overfitted, vgg16, MODA: difference")[0] == "+0.50 / -0.28"
+    assert cells(text, "overfitted, vgg16, MODA, from N(0, 0.01): ours")[0] == "-40.00 / -60.00"
+    assert cells(text, "overfitted, vgg16, CNNSplitter: ours")[:2] == ["-1.00 / +2.00", ""]
+    assert "1,000 and 5,000" in text
+
+
+def test_a_target_that_is_not_measured_yet_leaves_its_own_cell_empty(tmp_path):
+    write(
+        tmp_path, "rq2-replacement-cifar10-vgg16-e200.jsonl", [replaced("CNNSplitter", "cat", (500, 4000), (490, 4100))]
+    )
+    ours = cells(page(tmp_path, tmp_path), "overfitted, vgg16, CNNSplitter: ours")
+    assert ours[:5] == ["", "", "", "-1.00 / +2.00", ""]
+
+
+def test_table_3_compares_sizes_as_the_paper_counts_them(tmp_path):
+    rows = [reused("MODA", [0, 1], 940), reused("MODA-", [0, 1], 950), modules("MODA", 0.07), modules("MODA-", 0.1)]
+    write(tmp_path, "rq3-cifar10-resnet18-e200.jsonl", rows)
+    text = section(page(tmp_path, tmp_path), "RQ3")
+    own = ["94.11", "94.00", "-0.11", "0.081", "0.080", "-0.001", "0.055", "0.045", "-0.010", "0.070", "1", "1"]
+    assert cells(text, "resnet18, cifar10, MODA") == own
+
+
+def test_thresholds_name_the_best(tmp_path):
+    points = {"0.1": (950, 0.6), "0.8": (955, 0.2), "0.9": (950, 0.1), "0.95": (900, 0.09)}
+    rows = [reused("MODA", [0, 1], correct, threshold=tau) for tau, (correct, _) in points.items()]
+    rows += [modules("MODA", size, threshold=tau) for tau, (_, size) in points.items()]
+    write(tmp_path, "rq4-threshold-cifar10-resnet18-e200.jsonl", rows)
+    text = page(tmp_path, tmp_path)
+    assert "Ours: most accurate at τ = 0.8, smallest at 0.95, largest difference of the two at 0.9." in text
+    assert cells(text, "0.8") == ["95.50", "20.00", "50.00", "1", "1"]
+
+
+def test_every_file_is_linked_with_its_command(tmp_path):
+    results, place = tmp_path / "experiments" / "results", tmp_path / "docs"
+    results.parent.mkdir()
+    write(results, "rq1-digits-cnn-e3.jsonl", [trained("ST", 0, 300, n=359, epochs=3)], command="python -m one")
+    write(
+        results,
+        "rq3-digits-cnn-w0.5-e4.jsonl",
+        [reused("MODA", [0, 1], 9), modules("MODA", 0.1)],
+        command="python -m two",
+    )
+    text = page(results, place)
+    for file, command in (
+        ("rq1-digits-cnn-e3.jsonl", "python -m one"),
+        ("rq3-digits-cnn-w0.5-e4.jsonl", "python -m two"),
+    ):
+        assert f"[`{file}`](../experiments/results/{file})" in text
+        assert f"`{command}`" in text
+
+
+def test_a_file_with_another_name_is_refused(tmp_path):
+    write(tmp_path, "notes.jsonl", [])
+    with pytest.raises(UnreadableFile, match="does not say what it is about"):
+        page(tmp_path, tmp_path)
+
+
+def test_check_tells_a_page_that_is_out_of_date(tmp_path):
+    write(tmp_path / "results", "rq1-digits-cnn-e3.jsonl", [trained("ST", 0, 300, n=359, epochs=3)])
+    options = ["--results", str(tmp_path / "results"), "--page", str(tmp_path / "results.md")]
+    with pytest.raises(SystemExit, match="run python -m"):
+        document.main([*options, "--check"])
+    document.main(options)
+    document.main([*options, "--check"])
+    (tmp_path / "results.md").write_text((tmp_path / "results.md").read_text().replace("83.57", "93.57"))
+    with pytest.raises(SystemExit):
+        document.main([*options, "--check"])
+
+
+def test_the_page_of_the_repository_is_what_its_result_files_say():
+    document.main(["--check"])
