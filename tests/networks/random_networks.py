@@ -196,7 +196,7 @@ class Attention(nn.Module):
         q, k, v = self.qkv(tokens).unflatten(2, (3, 4, self.units)).transpose(1, 3).unbind(2)
         mixed = torch.softmax(q @ k.transpose(2, 3) * 0.3, -1) @ v
         tokens = tokens + self.out(mixed.transpose(1, 2).flatten(2))
-        return tokens.transpose(1, 2).unflatten(2, (SIZE, SIZE))
+        return tokens.transpose(1, 2).unflatten(2, (SIZE, SIZE)).contiguous()
 
 
 class ActivatedHeads(nn.Module):
@@ -213,7 +213,7 @@ class ActivatedHeads(nn.Module):
         q, k, v = (self.heads(one, x) for one in (q, k, F.relu(self.v(tokens))))
         mixed = F.softmax(q @ k.transpose(2, 3), dim=3) @ v
         mixed = F.relu6(mixed.transpose(1, 2).reshape(x.shape[0], SIZE * SIZE, -1))
-        return self.out(mixed).transpose(1, 2).reshape(x.shape[0], -1, SIZE, SIZE)
+        return self.out(mixed).transpose(1, 2).reshape(x.shape[0], -1, SIZE, SIZE).contiguous()
 
     def heads(self, value, x):
         return value.reshape(x.shape[0], SIZE * SIZE, 4, -1).transpose(1, 2)

@@ -1,0 +1,86 @@
+"""The program on digits at a tiny size: exact at every epsilon, complete, and nothing measured twice."""
+
+import math
+
+import pytest
+import torch
+
+from experiments import beyond_relu
+from experiments.beyond_relu import main, result_path, spread_error, tasks
+from experiments.beyond_relu_figure import figure
+from experiments.results import ResultFile
+from moda_core.errors import InvalidInput
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """The command for one epoch, two sub-tasks and two epsilons of a small transformer."""
+    monkeypatch.setitem(beyond_relu._RECIPES, "vit", {"width": 0.25, "epochs": 1})
+    monkeypatch.setattr(beyond_relu, "tasks", lambda classes: ((0, 1), (3, 5, 9)))
+    folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path)]
+    return tmp_path, ["--models", "vit", "--epsilons", "0.05,0.3", *folders]
+
+
+def test_every_composition_is_the_masked_model_and_larger_epsilons_keep_less(command, capsys):
+    folder, arguments = command
+    main(arguments)
+    rows = ResultFile(result_path(folder, "vit")).measured()
+    assert [row["kind"] for row in rows].count("training") == 2
+    reuse, sweeps = ([row for row in rows if row["kind"] == kind] for kind in ("reuse", "epsilon"))
+    assert len(reuse) == 2 * 2 * 2
+    assert all(row["error"] <= 1e-9 for row in [*reuse, *sweeps])
+    for approach in ("ST-composed", "MODA"):
+        small, large = (row for row in sweeps if row["approach"] == approach)
+        assert (small["epsilon"], large["epsilon"]) == (0.05, 0.3)
+        assert large["size"] <= small["size"] <= 1
+        assert set(large["layers"]) == set(small["layers"])
+        assert len(large["layers"]) == 4
+        alike = [row for row in reuse if (row["approach"], row["epsilon"]) == (approach, 0.3)]
+        assert large["accuracy"] == {name: sum(row["accuracy"][name] for row in alike) for name in ("correct", "n")}
+        assert math.isclose(
+            large["kept"], sum(row["kept_parameters"] / row["original_parameters"] for row in alike) / 2
+        )
+    assert (folder / "figures" / "beyond-relu-digits.svg").exists()
+    written = result_path(folder, "vit").read_bytes()
+    main(arguments)
+    assert result_path(folder, "vit").read_bytes() == written
+    assert "epsilon 0.3" in capsys.readouterr().out
+
+
+def test_sub_tasks_are_all_pairs_and_the_same_triples_every_time():
+    chosen = tasks(10)
+    assert chosen == tasks(10)
+    assert [len(task) for task in chosen] == [2] * 45 + [3] * 10
+    assert len(set(chosen)) == 55
+    assert all(list(task) == sorted(set(task)) for task in chosen)
+
+
+def test_an_error_is_told_in_units_of_the_logits_spread():
+    """By hand: deviations 1 and 10, a difference of 5."""
+    reference = torch.tensor([[0.0, -10.0], [1.0, 0.0], [2.0, 10.0]])
+    found = reference + torch.tensor([[0.0, 5.0], [0.0, 0.0], [1.0, 0.0]])
+    assert spread_error(found, reference) == 0.5
+    assert spread_error(torch.ones(3, 2), torch.zeros(3, 2)) == 1.0
+
+
+def test_epsilons_that_are_no_numbers_are_refused():
+    with pytest.raises(InvalidInput, match="--epsilons"):
+        main(["--epsilons", "0.1,small"])
+
+
+def test_the_figure_shows_means_over_seeds_in_percent():
+    rows = [
+        {
+            "kind": "epsilon",
+            "approach": "MODA",
+            "epsilon": epsilon,
+            "accuracy": {"correct": correct, "n": 10},
+            "kept": kept,
+        }
+        for epsilon, correct, kept in [(0.1, 9, 0.5), (0.1, 7, 0.3), (1.0, 4, 0.1)]
+    ]
+    (axes,) = figure({"vit": rows}).axes
+    accuracy, kept = (line for line in axes.get_lines() if line.get_label().startswith("MODA"))
+    assert list(accuracy.get_xdata()) == [0.1, 1.0]
+    assert list(accuracy.get_ydata()) == pytest.approx([80, 40])
+    assert list(kept.get_ydata()) == pytest.approx([40, 10])
