@@ -192,7 +192,7 @@ def class_positions(model: MwtModel, labels: Sequence[str]) -> list[int]:
     return sorted(model.labels.index(label) for label in labels)
 
 
-def _renamed(masks: Masks, graph: KernelGraph, soft: KernelGraph) -> Masks:
+def _renamed(masks: Masks, graph: KernelGraph, soft: KernelGraph) -> Mapping[str, Tensor]:
     """Masks by the names that layers have in the graph with generators."""
     return {own.name: masks[layer.name] for layer, own in zip(graph.layers, soft.layers, strict=True)}
 

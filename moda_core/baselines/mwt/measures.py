@@ -48,8 +48,9 @@ def cohesion(modules: ModuleMasks, passed: Iterable[MaskedBatch]) -> dict[str, f
     rows: dict[str, list[Tensor]] = {label: [] for label in modules.masks}
     kept = {label: _joined(masks) for label, masks in modules.masks.items()}
     labels = list(modules.masks)
+    layers = list(modules.masks[labels[0]])  # their order is the modules', whatever the pass has
     for masks, numbers in passed:
-        opened = torch.cat(list(masks.values()), dim=1).cpu()
+        opened = torch.cat([masks[layer] for layer in layers], dim=1).cpu()
         for position in sorted(set(numbers.tolist())):
             label = labels[position]
             rows[label].append(opened[(numbers == position).cpu()] & kept[label])

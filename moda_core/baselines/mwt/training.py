@@ -29,6 +29,7 @@ from moda_core.errors import Corrupt, InvalidInput
 from moda_core.specs import ArchitectureSpec, InputSpec, Spec, TrainingSpec
 from moda_core.training.checkpoints import Checkpoints
 from moda_core.training.criteria import cross_entropy
+from moda_core.training.distributed import ALONE, Ranks
 from moda_core.training.execution import EAGER, Execution
 from moda_core.training.initial import initial_network
 from moda_core.training.loop import descend
@@ -127,17 +128,19 @@ class MwtCriterion:
 
     terms: tuple[str, ...] = ("cohesion", "coupling")
 
-    def __init__(self, network: MwtNetwork, *, alpha: float = 0.5, beta: float = 1.5) -> None:
+    def __init__(self, network: MwtNetwork, *, alpha: float = 0.5, beta: float = 1.5, ranks: Ranks = ALONE) -> None:
         self.network = network.train().masked(training=True, masks=True)
-        self.alpha, self.beta = alpha, beta
+        self.alpha, self.beta, self.ranks = alpha, beta, ranks
 
     def __call__(
         self, pixels: Float[Tensor, "batch channels height width"], labels: Int64[Tensor, "batch"]
     ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""], Float[Tensor, "terms"]]:
         """Logits, the loss, and its two terms without their weights."""
         logits, masks = self.network(pixels)
-        losses = modular_losses(masks, labels, logits.shape[1], weighting="pair")
-        loss = cross_entropy(logits, labels) + losses.weighted(self.alpha, self.beta, 0.0)
+        reduce = None if self.ranks.world == 1 else self.ranks.reduced
+        losses = modular_losses(masks, labels, logits.shape[1], weighting="pair", reduce=reduce)
+        regulation = self.alpha * losses.affinity + self.beta * losses.dispersion
+        loss = cross_entropy(logits, labels, self.ranks) + regulation
         return logits, loss, torch.stack((losses.affinity, losses.dispersion))
 
 
@@ -167,6 +170,7 @@ def train_mwt(
     mirror: bool,
     device: torch.device | str,
     execution: Execution = EAGER,
+    ranks: Ranks = ALONE,
     checkpoints: Checkpoints | None = None,
     progress: Callable[[EpochReport], None] | None = None,
     cancelled: Callable[[], bool] = never,
@@ -177,7 +181,7 @@ def train_mwt(
     """
     return descend(
         network,
-        MwtCriterion(network.to(device), alpha=spec.alpha, beta=spec.beta),
+        MwtCriterion(network.to(device), alpha=spec.alpha, beta=spec.beta, ranks=ranks),
         images,
         spec.recipe(),
         input,
@@ -185,6 +189,7 @@ def train_mwt(
         mirror=mirror,
         device=device,
         execution=execution,
+        ranks=ranks,
         checkpoints=checkpoints,
         progress=progress,
         cancelled=cancelled,

@@ -173,6 +173,8 @@ def fine_tune(
     """
     tuning = _Tuning(network.to(device), validation, spec, torch.device(device), cancelled)
     with borrowed_generators(torch.device(device), spec.seed) as generators:
+        # Every composed network has shapes of its own and is trained too briefly for a search to pay off.
+        torch.backends.cudnn.benchmark = False
         batches = Batches(
             training,
             network.inputs[0],

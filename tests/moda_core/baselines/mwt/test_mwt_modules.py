@@ -159,7 +159,7 @@ def test_cohesion_is_the_mean_jaccard_similarity_of_masks_within_the_module():
     rows = torch.tensor([[1, 1, 0, 1], [0, 0, 0, 1], [0, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1]], dtype=torch.bool)
     labels = torch.tensor([0, 1, 0, 0, 1])
     passed = [
-        ({"x": part[:, :2], "y": part[:, 2:]}, labels[at]) for at in (slice(2), slice(2, 5)) for part in [rows[at]]
+        ({"y": part[:, 2:], "x": part[:, :2]}, labels[at]) for at in (slice(2), slice(2, 5)) for part in [rows[at]]
     ]
     assert cohesion(both, passed) == pytest.approx({"cat": 1 / 9, "dog": 1.0})
 

@@ -21,6 +21,7 @@ from moda_core.data.dataset import subset
 from moda_core.data.digits import load_digits
 from moda_core.errors import Corrupt, InvalidInput
 from moda_core.specs import InputSpec, canonical_json, sha256
+from moda_core.training.distributed import Ranks
 from moda_core.training.initial import initial_network
 from moda_core.training.objectives import modular_losses
 
@@ -234,6 +235,34 @@ def test_a_batch_without_a_pair_of_one_class_is_harmless():
     loss.backward()
     assert terms[0] == 0
     assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
+
+
+class HalfOfTwo(Ranks):
+    """Meets the sums that another rank gave, in their order; with none it keeps its own for the other."""
+
+    def total(self, part):
+        self.given.append(part.detach())
+        return part + self.others.pop(0) if self.others else part
+
+
+def half(others):
+    ranks = HalfOfTwo(rank=0, world=2)
+    object.__setattr__(ranks, "given", [])
+    object.__setattr__(ranks, "others", list(others))
+    return ranks
+
+
+def test_the_loss_of_a_shared_batch_is_that_of_the_joint_one():
+    network = initial_mwt(architecture("lenet5"), 0).double()
+    draw = torch.Generator().manual_seed(0)
+    pixels = torch.randn(7, 1, 32, 32, generator=draw, dtype=torch.float64)
+    labels = torch.tensor([0, 1, 0, 2, 1, 0, 2])
+    _, joint, terms = MwtCriterion(network)(pixels, labels)
+    other = half([])
+    MwtCriterion(network, ranks=other)(pixels[:3], labels[:3])
+    _, shared, found = MwtCriterion(network, ranks=half(other.given))(pixels[3:], labels[3:])
+    torch.testing.assert_close(shared, joint, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(found, terms, rtol=1e-10, atol=1e-10)
 
 
 # Specs, training and what is stored.
