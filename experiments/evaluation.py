@@ -16,7 +16,7 @@ from moda_core.training.surroundings import full_float32
 
 __all__ = ["Evaluation", "share"]
 
-_BATCH = {"cuda": 2500, "cpu": 250}
+_BATCH = {"cuda": 2500, "cpu": 100}
 
 
 class Evaluation:

@@ -35,7 +35,17 @@ from moda_core.training.initial import initial_network
 from moda_core.training.loop import train
 from moda_core.training.reports import EpochReport
 
-__all__ = ["CheckpointFolder", "Finished", "How", "Run", "architecture_of", "dataset_digest", "finished", "trained"]
+__all__ = [
+    "CheckpointFolder",
+    "Finished",
+    "How",
+    "Reports",
+    "Run",
+    "architecture_of",
+    "dataset_digest",
+    "finished",
+    "trained",
+]
 
 Reports = Sequence[EpochReport]
 

@@ -65,6 +65,28 @@ def test_rq1_trains_each_approach_under_each_seed_once(place: Path, capsys: pyte
     assert (place / "results" / "figures" / "rq1-tiny-cnn-w0.125-e1-time.svg").exists()
 
 
+def test_mwt_stands_beside_moda_with_and_without_fine_tuning(place: Path) -> None:
+    rq1.main(options(place, "--approaches", "MwT"))
+    approaches = "ST,MwT,MwT+generators,MwT+ft"
+    for _ in range(2):
+        rq2.main(["reuse", *options(place, "--approaches", approaches, "--tasks", "3", "--fine-tune-tasks", "1")])
+    (trained,) = [row for row in rows(place, "rq1") if row["approach"] == "MwT"]
+    found = [row for row in rows(place, "rq2-reuse") if row["approach"].startswith("MwT")]
+    kinds = Counter((row["kind"], row["approach"]) for row in found)
+    assert kinds == {
+        ("reuse", "MwT"): 3,
+        ("reuse", "MwT+generators"): 3,
+        ("reuse", "MwT+ft"): 1,
+        ("modules", "MwT"): 1,
+        ("modules", "MwT+generators"): 1,
+        ("modules", "MwT+ft"): 1,
+    }
+    assert {row["model"] for row in found} == {trained["model"]}
+    (plain, *_) = [row for row in found if row["kind"] == "modules"]
+    assert trained["parameters"] > plain["parameters"], "generators are parameters of MwT's model"
+    assert 0 < plain["overlap"] <= plain["size"] <= 1
+
+
 def test_rq2_composes_every_sub_task_of_every_approach(place: Path) -> None:
     for _ in range(2):
         rq2.main(["reuse", *options(place, "--approaches", APPROACHES)])
