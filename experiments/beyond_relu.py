@@ -54,7 +54,7 @@ Task = tuple[int, ...]
 _RECIPES = {"cnn-gelu": {"width": 0.5, "epochs": 40}, "vit": {"width": 0.5, "epochs": 100}}
 _SMALL: dict[str, Any] = {"image_size": 8, "crop_padding": 1, "batch_size": 64}
 """Digits are 8x8 images, and few: no upscaling, a shift by one pixel at most."""
-_EPSILONS = "0.001,0.01,0.05,0.1,0.15,0.17,0.2,0.3,0.5,1"
+_EPSILONS = "0.001,0.01,0.05,0.1,0.17,0.3,0.5,1"
 _COMPOSED = {"ST": "ST-composed", "MODA": "MODA"}
 _TRIPLES = 10
 

@@ -41,13 +41,18 @@ def moved_axis(node: fx.Node, value: Value) -> int | None:
 def order_of(node: fx.Node, dims: int) -> tuple[int, ...] | None:
     """Where each axis of a permute's or transpose's output was; None for other calls."""
     if function_of(node) is torch.permute:
-        listed: Any = argument(node, 1, "dims") if len(node.args) <= 2 else node.args[1:]
-        return tuple(int(dim) % dims for dim in listed)
-    if function_of(node) is torch.transpose:
-        first, second = (int(argument(node, place, f"dim{place - 1}")) % dims for place in (1, 2))
-        swapped = {first: second, second: first}
-        return tuple(swapped.get(axis, axis) for axis in range(dims))
+        order: Any = argument(node, 1, "dims") if len(node.args) <= 2 else node.args[1:]
+        return tuple(dim % dims for dim in order) if _whole(order) else None
+    swapped = argument(node, 1, "dim0"), argument(node, 2, "dim1")
+    if function_of(node) is torch.transpose and _whole(swapped):
+        first, second = (dim % dims for dim in swapped)
+        return tuple({first: second, second: first}.get(axis, axis) for axis in range(dims))
     return None
+
+
+def _whole(dims: Any) -> bool:
+    """Whether axes are given as numbers, and not computed while the network runs."""
+    return isinstance(dims, list | tuple) and all(isinstance(dim, int) for dim in dims)
 
 
 def _averaged(axis: int, dims: int, arguments: list[Any], keywords: dict[str, Any]) -> int | None:
