@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import drawing
+from experiments.beyond_relu_tables import QUESTION, beyond_relu
 from experiments.evidence import Evidence, by_setting, evidence
 from experiments.full_size import full_size
 from experiments.markdown import table
@@ -22,7 +23,7 @@ from experiments.settings import RESULTS
 from experiments.sources import hardware_of
 from moda_core.files import write_atomically
 
-__all__ = ["PAGE", "main", "page"]
+__all__ = ["PAGE", "draw", "main", "page"]
 
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 
@@ -71,8 +72,16 @@ def page(results: Path, place: Path) -> str:
     """
     files = evidence(results)
     beside_the_paper = [file for file in files if file.full_size]
-    others = [file for file in files if not file.full_size]
-    return _BEGINNING + _glance(files) + full_size(beside_the_paper, place) + narrowed(others, place) + _END
+    beyond = [file for file in files if file.question == QUESTION]
+    others = [file for file in files if not file.full_size and file.question != QUESTION]
+    return (
+        _BEGINNING
+        + _glance(files)
+        + full_size(beside_the_paper, place)
+        + narrowed(others, place)
+        + beyond_relu(beyond, place)
+        + _END
+    )
 
 
 def _glance(files: Sequence[Evidence]) -> str:

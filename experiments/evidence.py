@@ -28,7 +28,7 @@ class Evidence:
 
     Attributes:
         question: as in the file's name, like the next four.
-        epochs: of training; 0 for a file whose name has none.
+        epochs: of training; 0 where neither name nor rows say.
     """
 
     path: Path
@@ -85,14 +85,20 @@ def _named(path: Path) -> Evidence:
     if match is None:
         remedy = "name it <question>-<dataset>-<model>[-w<width>]-e<epochs>.jsonl, or move it elsewhere"
         raise UnreadableFile("results", path.name, "a name that does not say what it is about", remedy)
+    recipe = _recipe(path) if match["epochs"] is None else {"width": match["width"] or 1, "epochs": match["epochs"]}
     return Evidence(
         path=path,
         question=match["question"],
         dataset=match["dataset"],
         model=match["model"],
-        width=float(match["width"] or 1),
-        epochs=int(match["epochs"] or 0),
+        width=float(recipe["width"]),
+        epochs=int(recipe["epochs"]),
     )
+
+
+def _recipe(path: Path) -> Row:
+    """Width and epochs of the first row that states them, for a file whose name does not."""
+    return next((row for row in ResultFile(path).rows() if "epochs" in row), {"width": 1, "epochs": 0})
 
 
 def by_setting(files: Sequence[Evidence]) -> dict[tuple[str, str, float, int], list[Evidence]]:

@@ -218,6 +218,29 @@ def test_every_file_is_linked_with_its_command(tmp_path):
         assert f"`{command}`" in text
 
 
+def epsilon(approach, value, correct, error, seed=0):
+    row = {"kind": "epsilon", "approach": approach, "seed": seed, "epsilon": value, "compositions": 55}
+    row |= {"accuracy": {"correct": correct, "n": 4000}, "whole": {"correct": 3900, "n": 4000}}
+    return row | {"size": 0.2, "overlap": 0.1, "kept": 0.3, "error": error, "layers": {}}
+
+
+def test_networks_without_relu_show_accuracy_size_and_error_by_epsilon(tmp_path):
+    whole = {"kind": "training", "approach": "MODA", "seed": 0, "width": 0.5, "epochs": 40, "parameters": 12345}
+    rows = [whole | {"accuracy": {"correct": 350, "n": 359}}]
+    rows += [
+        epsilon("MODA", 0.2, 3600, 1e-14),
+        epsilon("MODA", 0.2, 3800, 3e-14, seed=1),
+        epsilon("MODA", 0.1, 3900, 0.0),
+    ]
+    write(tmp_path, "beyond-relu-digits-vit.jsonl", rows)
+    text = page(tmp_path, tmp_path)
+    assert "(width 0.5, 40 epochs, 12,345 parameters): MODA 97.49 % (n = 359, 1 seed)." in text
+    row = ["92.50", "97.50", "30.00", "20.00", "10.00", "3.0e-14", "55", "4,000", "2"]
+    assert cells(text, "0.2, MODA") == row
+    assert cells(text, "digits, vit")[:3] == ["0.5", "40", "beyond-relu"]
+    assert "## Narrowed" not in text
+
+
 def test_a_file_with_another_name_is_refused(tmp_path):
     write(tmp_path, "notes.jsonl", [])
     with pytest.raises(UnreadableFile, match="does not say what it is about"):
