@@ -25,7 +25,11 @@ __all__ = ["Agenda", "Measurement"]
 _THRESHOLDS = ("0.1", "0.5", "0.8", "0.9", "0.95")
 _THRESHOLD = "0.9"
 _TRAINED = ("ST", "MODA", "MODA-")
-_REUSED = ("ST", "ST-composed", "MODA", "MODA-")
+_BASELINE = "MwT"
+_REUSED = ("ST", "ST-composed", "MODA", "MODA-", _BASELINE)
+_TUNED = "MwT+ft"
+_TUNED_TASKS = 50
+"""Sub-tasks that MwT is fine-tuned for, each of which is a training of ten epochs."""
 _COMPOSED = ("MODA", "MODA-", "ST-composed")
 _AT_FIRST = 1013
 """Of a data set with more sub-tasks than ten classes have: these first, all of them last."""
@@ -64,6 +68,7 @@ class Agenda:
         strong: models of the replacement study, for data sets of few classes.
         seeds: how many; the first of everything comes before the second of anything.
         tasks: sub-tasks to measure at the most; None for the paper's.
+        execution: of training, as the programs take it.
     """
 
     data: dict[str, Path | None]
@@ -76,6 +81,7 @@ class Agenda:
     runs: Path
     results: Path = RESULTS
     tasks: int | None = None
+    execution: str = ""
 
     def measurements(self) -> list[Measurement]:
         """In order; a later one of the same program asks for more."""
@@ -90,8 +96,11 @@ class Agenda:
         return found
 
     def _trainings(self, name: str, seeds: int) -> Iterator[Measurement]:
-        for model in self.models:
-            yield self._training(self._setting(name, model, seeds))
+        settings = [self._setting(name, model, seeds) for model in self.models]
+        for setting in settings:
+            yield self._training(setting, _TRAINED)
+        for setting in settings:
+            yield self._training(setting, (_BASELINE,))
 
     def _uses(self, name: str, seeds: int) -> Iterator[Measurement]:
         settings = [self._setting(name, model, seeds) for model in self.models]
@@ -105,6 +114,8 @@ class Agenda:
                 yield self._replacement(self._setting(name, strong, seeds))
         for setting in settings:
             yield self._threshold(setting, sample)
+        for setting in settings:
+            yield self._tuned(setting)
 
     def _setting(self, name: str, model: str, seeds: int) -> Setting:
         return Setting(
@@ -129,17 +140,25 @@ class Agenda:
     def _tasks(self, name: str) -> int:
         return len(subtasks(len(self._classes(name))))
 
-    def _training(self, setting: Setting) -> Measurement:
+    def _training(self, setting: Setting, approaches: Sequence[str]) -> Measurement:
         def done() -> bool:
             file = ResultFile(setting.result_path("rq1"))
-            wanted = [(approach, seed) for approach in _TRAINED for seed in setting.seeds]
+            wanted = [(approach, seed) for approach in approaches for seed in setting.seeds]
             return all(file.has(kind="training", approach=approach, seed=seed) for approach, seed in wanted)
 
-        return self._measurement("train", "rq1", setting, done, approaches=_TRAINED)
+        return self._measurement(f"train {', '.join(approaches)}:", "rq1", setting, done, approaches=approaches)
 
     def _reuse(self, setting: Setting, sample: int | None) -> Measurement:
         done = self._all_tasks(setting, "rq2-reuse", _REUSED, sample)
         return self._measurement("reuse", "rq2", setting, done, "reuse", approaches=_REUSED, tasks=sample)
+
+    def _tuned(self, setting: Setting) -> Measurement:
+        tasks = min(_TUNED_TASKS, self.tasks or _TUNED_TASKS)
+        done = self._all_tasks(setting, "rq2-reuse", (_TUNED,), tasks)
+        words = ("--fine-tune-tasks", str(tasks))
+        return self._measurement(
+            "fine-tune", "rq2", setting, done, "reuse", *words, approaches=(_TUNED,), tasks=self.tasks
+        )
 
     def _compactness(self, setting: Setting, sample: int | None) -> Measurement:
         done = self._all_tasks(setting, "rq3", _COMPOSED, sample)
@@ -206,6 +225,7 @@ class Agenda:
         given = [("--dataset", dataset), (model, setting.model)]
         given += [("--width", f"{setting.width:g}")] if setting.width != 1 else []
         given += [(epochs, str(setting.epochs)), ("--seeds", str(len(setting.seeds))), ("--device", setting.device)]
+        given += [("--execution", self.execution)] if self.execution else []
         given += [("--runs", str(setting.runs))]
         given += [("--results", str(setting.results))] if setting.results != RESULTS else []
         return tuple(word for pair in given for word in pair)

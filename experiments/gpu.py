@@ -143,6 +143,7 @@ def _agenda(options: argparse.Namespace) -> Agenda:
         runs=options.runs,
         results=options.results,
         tasks=options.tasks,
+        execution=options.execution,
     )
 
 
@@ -164,6 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--tasks", type=int, default=None, metavar="N", help="sub-tasks of a model at the most (default: the paper's)")
     add("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
+    add("--execution", default="", metavar="LIST", help="of training, as for experiments.rq1 (default: step by step)")
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="trained models and checkpoints (default: runs)")
     add("--results", type=Path, default=RESULTS, metavar="DIR", help="result files (default: experiments/results)")
     add("--list", action="store_true", help="show the measurements in order, with their commands, and end")

@@ -117,7 +117,7 @@ def _key(cell: Cell, weak_epochs: int) -> Row:
 def _strong(setting: Setting, objective: str, seed: int) -> _Strong:
     part = strong_part(setting.dataset, seed)
     spec = strong_spec(part, setting.model, setting.width, setting.epochs, seed, objective)
-    strong = trained(setting.runs, spec, part.dataset, device=setting.device)
+    strong = trained(setting.runs, spec, part.dataset, device=setting.device, execution=setting.execution)
     modular = modular_model(strong, part.dataset, device=setting.device)
     found = accuracy(_answers(strong.model, part.dataset.test, setting.device), part.dataset.test.labels)
     return _Strong(part, modular, {"correct": found.correct, "n": found.samples})
@@ -127,7 +127,7 @@ def _weak(setting: Setting, cell: Cell, weak_epochs: int) -> _Weak:
     seed, kind, target = cell
     part = weak_part(setting.dataset, target)
     spec = weak_spec(part, kind, weak_epochs, seed)
-    model = trained(setting.runs, spec, part.dataset, device=setting.device).model
+    model = trained(setting.runs, spec, part.dataset, device=setting.device, execution=setting.execution).model
     train = subset(part.dataset.train, spec.fraction, spec.seed)
     answers = [_answers(model, images, setting.device) for images in (train, part.dataset.test)]
     return _Weak(target, train, part.dataset.test, *answers)
@@ -221,6 +221,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, default=1, metavar="N", help="train under the seeds 0 to N-1 (default: 1)")
     add("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
     add("--threads", type=int, default=None, metavar="N", help="of torch on the CPU (default: torch's own)")
+    add("--execution", default="", metavar="LIST", help="of training, as for experiments.rq1 (default: step by step)")
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="trained models (default: runs)")
     add("--results", type=Path, default=RESULTS, metavar="DIR", help="result files (default: experiments/results)")
     parser.set_defaults(images_per_class=None)
