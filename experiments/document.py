@@ -21,11 +21,13 @@ from experiments.program import run
 from experiments.results import ResultFile
 from experiments.settings import RESULTS
 from experiments.sources import hardware_of
+from experiments.speed import speed
 from moda_core.files import write_atomically
 
-__all__ = ["PAGE", "draw", "main", "page"]
+__all__ = ["BENCHMARKS", "PAGE", "draw", "main", "page"]
 
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks" / "results"
 
 _BEGINNING = """# Results
 
@@ -64,8 +66,8 @@ then writes this page anew.
 """
 
 
-def page(results: Path, place: Path) -> str:
-    """The page as it lies in the folder `place`.
+def page(results: Path, place: Path, benchmarks: Path = BENCHMARKS) -> str:
+    """The page as it lies in the folder `place`, from the result files of `results` and `benchmarks`.
 
     Raises:
         UnreadableFile: for a result file that cannot be used.
@@ -79,6 +81,7 @@ def page(results: Path, place: Path) -> str:
         + _glance(files)
         + full_size(beside_the_paper, place)
         + narrowed(others, place)
+        + speed(benchmarks, place)
         + beyond_relu(beyond, place)
         + _END
     )

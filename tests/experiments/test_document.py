@@ -241,6 +241,27 @@ def test_networks_without_relu_show_accuracy_size_and_error_by_epsilon(tmp_path)
     assert "## Narrowed" not in text
 
 
+def test_the_benchmark_of_training_is_shown_as_it_was_kept(tmp_path):
+    said = {
+        "machine": "x86_64",
+        "cores": 2,
+        "commit": "abc1234",
+        "date": "2026-11-22",
+        "command": "python -m some.benchmark",
+    }
+    tables = {
+        "ResNet18": [{"way": "standard", "ms": 412.345, "ratio": 1.0}, {"way": "modular", "ms": 440.1, "ratio": 1.0673}]
+    }
+    report = {"benchmark": "overhead", "conditions": said, "tables": tables, "summary": {"goal": "1.10"}}
+    (tmp_path / "training-overhead-cpu.json").write_text(json.dumps(report))
+    text = section(page(tmp_path, tmp_path, tmp_path), "Speed of training")
+    assert cells(text, "modular") == ["440.10", "1.07"]
+    assert (
+        "[`training-overhead-cpu.json`](training-overhead-cpu.json): machine x86_64, cores 2, commit `abc1234`" in text
+    )
+    assert "`python -m some.benchmark`" in text
+
+
 def test_a_file_with_another_name_is_refused(tmp_path):
     write(tmp_path, "notes.jsonl", [])
     with pytest.raises(UnreadableFile, match="does not say what it is about"):
