@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -116,11 +117,15 @@ def normalise(
     pixels: UInt8[Tensor, "batch channels size size"], input_spec: InputSpec
 ) -> Float32[Tensor, "batch channels size size"]:
     """(pixel / 255 - mean) / std, channel by channel."""
-    mean, std = (
-        torch.tensor(values, dtype=torch.float32, device=pixels.device).view(1, -1, 1, 1)
-        for values in (input_spec.mean, input_spec.std)
-    )
+    mean, std = (_per_channel(values, pixels.device) for values in (input_spec.mean, input_spec.std))
     return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
+
+
+@lru_cache(maxsize=16)
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Float32[Tensor, "1 channels 1 1"]:
+    """Kept on the device: copying them anew would let it wait for the host in every step."""
+    with torch.inference_mode(mode=False):
+        return torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1)
 
 
 def recoloured(

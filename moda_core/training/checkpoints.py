@@ -42,11 +42,16 @@ class Checkpoints(Protocol):
         """Keep a checkpoint, whole or not at all."""
 
 
-def captured(model: nn.Module, optimizer: Optimizer, generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:
-    """Copies of all that a run changes, as `Checkpoint.tensors`."""
-    weights = {f"weights/{name}": _copy(tensor) for name, tensor in model.state_dict().items()}
+def captured(
+    model: nn.Module,
+    optimizer: Optimizer,
+    generators: Mapping[str, torch.Generator],
+    device: torch.device | str = "cpu",
+) -> dict[str, Tensor]:
+    """Copies of all that a run changes, as `Checkpoint.tensors`; on another device for those not to be stored."""
+    weights = {f"weights/{name}": _copy(tensor, device) for name, tensor in model.state_dict().items()}
     momentum = {
-        f"momentum/{name}": _copy(buffer)
+        f"momentum/{name}": _copy(buffer, device)
         for name, parameter in model.named_parameters()
         if (buffer := optimizer.state.get(parameter, {}).get("momentum_buffer")) is not None
     }
@@ -68,6 +73,7 @@ def restore(
     try:
         model.load_state_dict(_below("weights/", tensors))
         momentum = _below("momentum/", tensors)
+        optimizer.state.clear()
         for name, parameter in model.named_parameters():
             if name in momentum:
                 buffer = torch.empty_like(parameter, requires_grad=False)
@@ -81,8 +87,8 @@ def restore(
         ) from error
 
 
-def _copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+def _copy(tensor: Tensor, device: torch.device | str) -> Tensor:
+    return tensor.detach().to(device, copy=True, memory_format=torch.contiguous_format)
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """Activation-driven training: the paper's recipe, resumable after every epoch.
 
 SGD with Nesterov momentum; the learning rate falls along a cosine, epoch by epoch, from its first
-value towards zero after the last. On CUDA the network runs in bfloat16 autocast and channels-last;
-on the CPU in float32, where one seed gives one result to the bit.
+value towards zero after the last. Weights and images lie channels-last; on CUDA the network runs in
+bfloat16 autocast, on the CPU in float32, where one seed gives one result to the bit.
 """
 
 from __future__ import annotations
@@ -22,13 +22,17 @@ from moda_core.specs import InputSpec, TrainingSpec
 from moda_core.structure.unitgraph import UnitGraph
 from moda_core.training.checkpoints import Checkpoint, Checkpoints, captured, restore
 from moda_core.training.criteria import Criterion, criterion_of
+from moda_core.training.diagnosis import first_failure
 from moda_core.training.distributed import ALONE, Ranks
 from moda_core.training.execution import EAGER, Execution
 from moda_core.training.reports import EpochReport
-from moda_core.training.steps import Step
-from moda_core.training.surroundings import borrowed_generators, never
+from moda_core.training.steps import LAYOUT, Step
+from moda_core.training.surroundings import borrowed_generators, deterministic_algorithms, never
 
-__all__ = ["descend", "learning_rate", "train"]
+__all__ = ["STEPS_BETWEEN_CHECKS", "descend", "learning_rate", "train"]
+
+STEPS_BETWEEN_CHECKS = 50
+"""After how many steps a loss that is no longer finite ends a long epoch early."""
 
 
 def learning_rate(recipe: TrainingSpec, epoch: int) -> float:
@@ -124,7 +128,10 @@ def descend(
             captured steps of several ranks.
     """
     flip = mirror if recipe.flip is None else recipe.flip
-    with borrowed_generators(torch.device(device), recipe.seed) as generators:
+    with (
+        borrowed_generators(torch.device(device), recipe.seed) as generators,
+        deterministic_algorithms(execution.deterministic),
+    ):
         run = _Run(model, criterion, recipe, identity, torch.device(device), execution, generators, ranks)
         batches = Batches(
             images,
@@ -167,16 +174,17 @@ class _Run:
     ) -> None:
         _check_batch_norm(model, recipe, ranks)
         _check_execution(execution, ranks)
+        on_cuda = device.type == "cuda"
         self.optimizer = torch.optim.SGD(
             model.to(device).train().parameters(),
-            lr=recipe.learning_rate,
+            lr=torch.tensor(recipe.learning_rate, device=device) if on_cuda else recipe.learning_rate,
             momentum=recipe.momentum,
             nesterov=recipe.momentum > 0,
             weight_decay=recipe.weight_decay,
-            fused=device.type == "cuda",
+            fused=on_cuda,
         )
         self.step = Step(criterion, self.optimizer, device, execution, ranks)
-        self.model = _lay_out(model, self.step.layout)
+        self.model = _lay_out(model, LAYOUT)
         self.terms, self.ranks = criterion.terms, ranks
         self.recipe, self.identity, self.device, self.generators = recipe, identity, device, generators
         self.history: list[EpochReport] = []
@@ -198,34 +206,45 @@ class _Run:
         )
 
     def epoch(self, batches: Batches, cancelled: Callable[[], bool]) -> EpochReport:
-        """One pass over the images; nothing is read back from the device before its end."""
+        """One pass over the images; next to nothing is read back from the device before its end."""
         begun, samples = time.perf_counter(), 0
         rate = learning_rate(self.recipe, len(self.history))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.step.set_rate(rate)
+        before = captured(self.model, self.optimizer, self.generators, self.device)
         drawn_from = [self.generators[name] for name in self.generators if name != "batches"]
         self.ranks.seed(drawn_from, self.recipe.seed, len(self.history))
         sums = torch.zeros(3 + len(self.terms), dtype=torch.float64, device=self.device)
-        for pixels, labels in batches:
+        for number, (pixels, labels) in enumerate(batches, 1):
             if cancelled():
                 raise Cancelled("training")
             means = self.step(pixels, labels)
             if len(labels):  # a rank may have no share of a small last batch
                 sums += means * len(labels)
             samples += len(labels)
+            if number % STEPS_BETWEEN_CHECKS == 0 and self.ranks.world == 1 and not sums.isfinite().all():
+                break
         *totals, joint = self.ranks.total(torch.cat((sums, sums.new_tensor([samples])))).tolist()
         averages = [total / joint for total in totals]
-        self._check_finite(averages, rate)
+        if not self._finite(averages):
+            raise self._failure(before, batches, rate)
         return self._reported(averages, rate, int(joint), time.perf_counter() - begun)
 
-    def _check_finite(self, means: list[float], rate: float) -> None:
+    def _finite(self, means: list[float]) -> bool:
+        """Whether the epoch left numbers behind, on every rank."""
         weights = [t.isfinite().all() for t in self.model.state_dict().values() if t.is_floating_point()]
         finite = all(map(math.isfinite, means)) and bool(torch.stack(weights).all())
-        if self.ranks.agreed(not finite):
-            raise TrainingFailure(
-                f"the loss was no longer finite in epoch {len(self.history) + 1} at learning rate {rate:g}",
-                "lower the learning rate or the weights of the modular losses",
-            )
+        return not self.ranks.agreed(not finite)
+
+    def _failure(self, before: Mapping[str, torch.Tensor], batches: Batches, rate: float) -> TrainingFailure:
+        """The error that says where the numbers of an epoch ended; on several ranks, when only."""
+        where = ""
+        if self.ranks.world == 1:
+            restore(before, self.model, self.optimizer, self.generators)
+            where = f"; first was {first_failure(self.step, self.model, batches)}"
+        return TrainingFailure(
+            f"the loss was no longer finite in epoch {len(self.history) + 1} at learning rate {rate:g}{where}",
+            "lower the learning rate or the weights of the modular losses",
+        )
 
     def _reported(self, means: list[float], rate: float, samples: int, seconds: float) -> EpochReport:
         loss, cross_entropy, *terms, accuracy = means

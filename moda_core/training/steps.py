@@ -1,23 +1,42 @@
-"""One step of gradient descent, in the form that the execution asks for."""
+"""One step of gradient descent, in the form that the execution asks for.
+
+Whatever the form, every batch is one step of the same descent: what a form needs to get ready (a
+compilation, the steps before a recording) happens on batches that count.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.optim import Optimizer
 
+from moda_core.errors import InvalidInput
 from moda_core.training.criteria import Criterion, cross_entropy
 from moda_core.training.distributed import ALONE, Ranks
 from moda_core.training.execution import EAGER, Execution
 
-__all__ = ["Step"]
+__all__ = ["LAYOUT", "STEPS_BEFORE_RECORDING", "Recording", "Step"]
+
+LAYOUT = torch.channels_last
+"""How images and weights lie in memory while training: on the CPU too, convolutions are faster so."""
+
+STEPS_BEFORE_RECORDING = 3
+"""In which libraries choose their algorithms and the optimizer makes its buffers, outside the recording."""
+
+_Pixels = Float[Tensor, "batch channels height width"]
+_Labels = Int64[Tensor, "batch"]
 
 
 class Step:
-    """Descends once along a criterion.
+    """Descends once along a criterion; on CUDA in bfloat16 autocast, on the CPU in float32.
 
-    On CUDA the network runs in bfloat16 autocast and channels-last; on the CPU in float32.
+    Compiled and recorded code is for one size of batch, that of the first; others run eagerly.
+
+    Raises:
+        InvalidInput: for captured steps without CUDA; in the first step, if it cannot be compiled.
     """
 
     def __init__(
@@ -28,26 +47,101 @@ class Step:
         execution: Execution = EAGER,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.criterion = torch.compile(criterion, dynamic=False) if execution.compiled else criterion
-        self.optimizer, self.device, self.ranks = optimizer, device, ranks
+        if execution.captured and device.type != "cuda":
+            raise InvalidInput("captured", True, f"there are no CUDA graphs on {device}", "leave it off")
+        self.criterion, self.optimizer, self.device, self.ranks = criterion, optimizer, device, ranks
         self.parameters = [one for group in optimizer.param_groups for one in group["params"]]
-        self.on_cuda = device.type == "cuda"
-        self.layout = torch.channels_last if self.on_cuda else torch.contiguous_format
+        compiled = torch.compile(criterion, dynamic=False) if execution.compiled else criterion
+        self.compiled: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]] = compiled
+        self.recording = Recording(self._usual) if execution.captured else None
+        self.usual_size: int | None = None
 
-    def __call__(
-        self, pixels: Float[Tensor, "batch channels height width"], labels: Int64[Tensor, "batch"]
-    ) -> Float[Tensor, "means"]:
+    def set_rate(self, rate: float) -> None:
+        """The learning rate from here on; on CUDA in place, where recorded steps read it."""
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def __call__(self, pixels: _Pixels, labels: _Labels) -> Float[Tensor, "means"]:
         """Loss, cross-entropy, the criterion's terms and accuracy, means over the batch, still on the device.
 
         Of several ranks, cross-entropy and accuracy are those of this one's share.
         """
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.on_cuda):
-            logits, loss, terms = self.criterion(pixels.contiguous(memory_format=self.layout), labels)
+        pixels = pixels.contiguous(memory_format=LAYOUT)
+        if self.usual_size is None:
+            self.usual_size = len(labels)
+        if len(labels) != self.usual_size:
+            return self.eager(pixels, labels)
+        if self.recording is not None:
+            return self.recording(pixels, labels)
+        return self._usual(pixels, labels)
+
+    def eager(self, pixels: _Pixels, labels: _Labels) -> Float[Tensor, "means"]:
+        """The step as written, whatever the execution; gradients stay where the optimizer found them."""
+        return self._descend(self.criterion, pixels, labels)
+
+    def _usual(self, pixels: _Pixels, labels: _Labels) -> Float[Tensor, "means"]:
+        try:
+            return self._descend(self.compiled, pixels, labels)
+        except torch._dynamo.exc.BackendCompilerFailed as error:
+            raise InvalidInput(
+                "compiled", True, f"torch.compile failed: {error}", "install a C++ compiler, or leave it off"
+            ) from error
+
+    def _descend(
+        self, criterion: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]], pixels: _Pixels, labels: _Labels
+    ) -> Float[Tensor, "means"]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            logits, loss, terms = criterion(pixels, labels)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.ranks.average_gradients(self.parameters)
         self.optimizer.step()
         return _means(logits.detach(), loss.detach(), terms.detach(), labels)
+
+
+class Recording:
+    """Steps of one size, recorded once as a CUDA graph and replayed: the device waits for no Python.
+
+    The first few run as they are, on a stream of their own as torch's notes on CUDA graphs ask for.
+    The next one is recorded, which runs nothing, and then replayed like all that follow.
+
+    Args:
+        step: reads a batch and returns its means; must not read anything back from the device.
+    """
+
+    def __init__(self, step: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self.step = step
+        self.steps = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.inputs: tuple[Tensor, Tensor] | None = None
+        self.means: Tensor | None = None
+
+    def __call__(self, pixels: _Pixels, labels: _Labels) -> Float[Tensor, "means"]:
+        """One step; what it returns holds until the next one."""
+        self.steps += 1
+        if self.steps <= STEPS_BEFORE_RECORDING:
+            return self._beside(pixels, labels)
+        if self.graph is None or self.inputs is None or self.means is None:
+            self.inputs = pixels.clone(), labels.clone()
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.means = self.step(*self.inputs)
+        for kept, given in zip(self.inputs, (pixels, labels), strict=True):
+            kept.copy_(given)
+        self.graph.replay()
+        return self.means
+
+    def _beside(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        """One step as it is, on another stream."""
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            means = self.step(pixels, labels)
+        torch.cuda.current_stream().wait_stream(stream)
+        return means
 
 
 def _means(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["borrowed_generators", "full_float32", "never"]
+__all__ = ["borrowed_generators", "deterministic_algorithms", "full_float32", "never"]
 
 
 def never() -> bool:
@@ -47,6 +47,25 @@ def borrowed_generators(device: torch.device, seed: int) -> Iterator[dict[str, t
             yield generators | {"batches": batches}
         finally:
             torch.backends.cudnn.benchmark = searched
+
+
+@contextmanager
+def deterministic_algorithms(wanted: bool = True) -> Iterator[None]:
+    """Only algorithms that give one result to the bit; an operation that has none raises.
+
+    On CUDA, matrix products need ``CUBLAS_WORKSPACE_CONFIG=:4096:8`` in the environment for it,
+    before the process first uses the device; torch says so where it is missing.
+    """
+    now = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), now.deterministic, now.benchmark
+    if wanted:
+        torch.use_deterministic_algorithms(True)
+        now.deterministic, now.benchmark = True, False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        now.deterministic, now.benchmark = before[1:]
 
 
 def _cuda_devices(device: torch.device) -> list[int]:

@@ -10,7 +10,7 @@ from moda_core.errors import Cancelled, Conflict, Corrupt, InvalidInput, Trainin
 from moda_core.specs import InputSpec, TrainingSpec
 from moda_core.structure.unitgraph import UnitGraph
 from moda_core.training.checkpoints import Checkpoint
-from moda_core.training.loop import descend, learning_rate, train
+from moda_core.training.loop import STEPS_BETWEEN_CHECKS, descend, learning_rate, train
 
 DOOR = InputSpec(image_size=8, channels=1, mean=(0.5,), std=(0.25,))
 
@@ -232,15 +232,74 @@ def test_a_loss_that_is_not_finite_ends_it_and_leaves_the_last_good_checkpoint()
         run(model, recipe, checkpoints=kept, progress=poison(model))
     assert "epoch 2" in str(failure.value)
     assert f"{learning_rate(recipe, 1):g}" in str(failure.value)
+    assert "the weights '0.weight', before the first step" in str(failure.value)
     assert [checkpoint.epoch for checkpoint in kept.saved] == [1]
 
 
 def test_weights_that_the_last_step_broke_are_not_saved():
     kept, model = Kept(), network()
     model[-1].weight.register_hook(lambda gradient: gradient * math.inf)
-    with pytest.raises(TrainingFailure):
+    with pytest.raises(TrainingFailure, match=r"the gradient of '8\.weight', in step 1"):
         run(model, spec(batch_size=64), checkpoints=kept)
     assert not kept.saved
+
+
+def test_an_update_that_overflows_names_its_weights():
+    with pytest.raises(TrainingFailure, match=r"the weights '0\.weight' after the update, in step 1"):
+        run(overflowing(network()), spec(batch_size=64, learning_rate=1e3, objective="standard"))
+
+
+def overflowing(model):
+    """Its first convolution's gradient is finite, but not times a learning rate of 1000."""
+    model[0].weight.register_hook(lambda gradient: torch.full_like(gradient, 1e37))
+    return model
+
+
+class Fragile(nn.Module):
+    """Passes everything on but a batch with a white image in it."""
+
+    def forward(self, x):
+        return x / (x.flatten(1).amin(1).max() < 1.0)
+
+
+class Stepwise:
+    """Sees which batch has the white image, and learns nothing."""
+
+    terms = ()
+
+    def __init__(self):
+        self.seen = 0
+
+    def __call__(self, pixels, labels):
+        self.seen += 1
+        if pixels.flatten(1).amin(1).max() >= 1.0:
+            self.white = self.seen
+            raise Interruption
+        loss = torch.zeros((), requires_grad=True)
+        return torch.zeros(len(labels), 3), loss, torch.zeros(0)
+
+
+def test_the_layer_and_the_step_that_broke_are_named_though_nothing_was_watched_then():
+    data = images()
+    data.pixels[7] = 255
+    model, steps = nn.Sequential(Fragile(), network()), []
+    recipe = spec(objective="standard", crop_padding=0)
+    with pytest.raises(TrainingFailure, match=r"the output of layer '0', in step (\d)") as failure:
+        train(model, None, data, recipe, DOOR, mirror=False, device="cpu", cancelled=lambda: bool(steps.append(1)))
+    assert len(steps) == 5
+    steps_done = Stepwise()
+    with pytest.raises(Interruption):
+        descend(model, steps_done, data, recipe, DOOR, identity="", mirror=False, device="cpu")
+    assert failure.match(f"in step {steps_done.white}$|in step {steps_done.white};")
+    assert "epoch 1 at learning rate 0.05" in str(failure.value)
+
+
+def test_a_loss_that_is_lost_ends_a_long_epoch_early():
+    model, steps = network(), []
+    nn.init.constant_(model[8].weight, math.inf)
+    with pytest.raises(TrainingFailure, match=r"'8\.weight'"):
+        run(model, spec(batch_size=2), images(302), cancelled=lambda: bool(steps.append(1)))
+    assert len(steps) == STEPS_BETWEEN_CHECKS
 
 
 @pytest.mark.parametrize("ending", [None, Interruption])
