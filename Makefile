@@ -6,10 +6,10 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 PYTHONS := python3 python3.12 python3.11 python3.13 python3.14 python
 
-BENCHMARKS := $(notdir $(basename $(wildcard benchmarks/exactness.py benchmarks/compose.py)))
+BENCHMARKS := $(notdir $(basename $(wildcard benchmarks/exactness.py benchmarks/compose.py benchmarks/training_overhead.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up browser test lint format types check openapi bench compose-test lock clean
+.PHONY: help install demo up browser test lint format types check openapi bench gpu results compose-test lock clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='--options of the program that it runs']"
@@ -74,6 +74,12 @@ openapi: $(INSTALLED) ## write openapi/openapi.json anew
 
 bench: $(INSTALLED) ## the benchmarks, one after the other (long; one alone: python -m benchmarks.exactness --help)
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
+
+gpu: $(INSTALLED) ## measure what has no result yet, until the time is up (ARGS='--minutes 60 --data cifar10=cifar10.npz')
+	@$(BIN)/python -m experiments.gpu $(ARGS)
+
+results: $(INSTALLED) ## write docs/results.md and its figures anew from experiments/results
+	@$(BIN)/python -m experiments.document $(ARGS)
 
 lock: $(INSTALLED) ## resolve the dependencies anew into requirements/ (ARGS=--upgrade takes newer ones)
 	@requirements/lock.sh $(BIN)/uv $(ARGS)

@@ -14,7 +14,21 @@ from sources import ROOT, modules
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", MAKEFILE, re.MULTILINE))
-PROMISED = {"help", "install", "demo", "up", "test", "lint", "types", "check", "openapi", "bench", "compose-test"}
+PROMISED = {
+    "help",
+    "install",
+    "demo",
+    "up",
+    "test",
+    "lint",
+    "types",
+    "check",
+    "openapi",
+    "bench",
+    "compose-test",
+    "gpu",
+    "results",
+}
 
 
 def pins(lock: Path) -> list[str]:
