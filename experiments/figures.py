@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 __all__ = [
     "FORMATS",
@@ -134,7 +135,7 @@ def overlap_per_layer(overlaps: Mapping[str, Mapping[str, float]]) -> Figure:
     for approach, by_layer in overlaps.items():
         _line(axes, approach, range(len(names)), [by_layer.get(name, np.nan) for name in names])
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
-    axes.set_ylim(0, 102)
+    axes.set_ylim(-2, 102)
     _label(axes, "", "weights that two modules share, %")
     _legend(figure, axes)
     return figure
@@ -172,6 +173,7 @@ def training_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figu
         for approach, values in by_approach.items():
             look = _LOOKS.get(approach, _OTHER)
             axes.plot(range(1, len(values) + 1), values, look.line, color=look.colour, label=approach, linewidth=1.3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _label(axes, "epoch", measure)
     _legend(figure, several[0])
     return figure
