@@ -5,7 +5,7 @@
 
 GELU and attention are never exactly zero, so a unit (a head: any number of its slice) is inactive for an
 image only where it stays within epsilon. One training per seed, with and without the modular objective;
-then at each epsilon counted, decomposed and composed anew. Rows, in one file per model:
+then at each epsilon counted, decomposed and composed anew. Rows, in one file per model (and number of epochs, where it is given):
 
 ``kind: training``: ``approach`` (ST, MODA), ``seed``, ``model`` (digest), the recipe, test ``accuracy``, ``parameters``.
 ``kind: reuse``: one per composition: ``approach`` (ST-composed, MODA), ``seed``, ``model``, ``epsilon``, ``threshold``,
@@ -44,6 +44,7 @@ from moda_core.modularity.measures import module_measures, whole_flops
 from moda_core.modularity.models import ModularModel
 from moda_core.modularity.modules import decomposed
 from moda_core.modularity.networks import full_network, network
+from moda_core.specs import TrainingSpec
 from moda_core.structure.masking import MaskedModel
 from moda_core.structure.unitgraph import unit_graph
 
@@ -51,8 +52,11 @@ __all__ = ["main", "result_path", "spread_error", "tasks"]
 
 Task = tuple[int, ...]
 
-_RECIPES = {"cnn-gelu": {"width": 0.5, "epochs": 40}, "vit": {"width": 0.5, "epochs": 100}}
-_SMALL: dict[str, Any] = {"image_size": 8, "crop_padding": 1, "batch_size": 64}
+_RECIPES: dict[str, dict[str, Any]] = {
+    "cnn-gelu": {"width": 0.5, "epochs": 40, "batch_size": 64},
+    "vit": {"width": 0.5, "epochs": 60, "batch_size": 32},
+}
+_SMALL = {"image_size": 8, "crop_padding": 1}
 """Digits are 8x8 images, and few: no upscaling, a shift by one pixel at most."""
 _EPSILONS = "0.001,0.01,0.05,0.1,0.17,0.3,0.5,1"
 _COMPOSED = {"ST": "ST-composed", "MODA": "MODA"}
@@ -67,13 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     epsilons = _numbers(options.epsilons)
     for model in options.models:
         setting = _setting(options, model)
-        file = ResultFile(result_path(setting.results, model))
+        file = ResultFile(result_path(setting.results, model, options.epochs))
         file.begin(invocation(setting.device))
         for seed in setting.seeds:
             for approach in _COMPOSED:
                 _Sweep(setting, file, approach, seed).measure(epsilons)
         _show(model, file)
-    draw(options.results, {model: ResultFile(result_path(options.results, model)).measured() for model in _RECIPES})
+    files = {model: ResultFile(result_path(options.results, model, options.epochs)) for model in _RECIPES}
+    draw(options.results, {model: file.measured() for model, file in files.items()}, options.epochs)
 
 
 def tasks(classes: int) -> tuple[Task, ...]:
@@ -83,9 +88,9 @@ def tasks(classes: int) -> tuple[Task, ...]:
     return (*combinations(range(classes), 2), *sorted(chosen))
 
 
-def result_path(results: Path, model: str) -> Path:
-    """The result file of a model."""
-    return results / f"beyond-relu-{DIGITS}-{model}.jsonl"
+def result_path(results: Path, model: str, epochs: int | None = None) -> Path:
+    """The result file of a model, trained as long as its recipe says or for so many epochs."""
+    return results / f"beyond-relu-{DIGITS}-{model}{'' if epochs is None else f'-e{epochs}'}.jsonl"
 
 
 def spread_error(found: torch.Tensor, reference: torch.Tensor) -> float:
@@ -107,7 +112,7 @@ class _Sweep:
         what = f"{self.setting.model}, {self.approach}, seed {self.seed}"
         run = trained(
             self.setting.runs,
-            self.setting.spec(self.seed, **_SMALL, **APPROACHES[self.approach]),
+            self._spec(),
             self.setting.dataset,
             device=self.setting.device,
             progress=report(f"training {what}"),
@@ -121,6 +126,10 @@ class _Sweep:
             if not self.file.has(kind="epsilon", model=run.digest, epsilon=epsilon):
                 self._at(run, evaluation, epsilon)
 
+    def _spec(self) -> TrainingSpec:
+        changes = _SMALL | APPROACHES[self.approach] | {"batch_size": _RECIPES[self.setting.model]["batch_size"]}
+        return self.setting.spec(self.seed, **changes)
+
     def _training(self, run: Run, evaluation: Evaluation) -> Row:
         model, spec = run.model, run.spec
         whole = full_network(model.architecture, model.weights, self.setting.device)
@@ -129,9 +138,7 @@ class _Sweep:
             "approach": self.approach,
             "seed": self.seed,
             "model": run.digest,
-            "width": spec.width,
-            "epochs": spec.epochs,
-            **_SMALL,
+            **{name: getattr(spec, name) for name in ("width", "epochs", "batch_size", *_SMALL)},
             "accuracy": evaluation.correct(whole, range(len(model.labels))),
             "parameters": unit_graph(model.architecture).parameters,
             "cpu_s": run.facts["cpu_s"],
@@ -226,13 +233,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _setting(options: argparse.Namespace, model: str) -> Setting:
-    recipe = _RECIPES[model] | ({} if options.epochs is None else {"epochs": options.epochs})
+    recipe = _RECIPES[model]
     return Setting(
         name=DIGITS,
         source=None,
         model=model,
-        width=float(recipe["width"]),
-        epochs=int(recipe["epochs"]),
+        width=recipe["width"],
+        epochs=options.epochs or recipe["epochs"],
         seeds=tuple(range(options.seeds)),
         device=options.device,
         runs=options.runs,

@@ -19,11 +19,12 @@ _COLOURS = {"MODA": "#0072B2", "ST-composed": "#808080"}
 _GELUS_LEAST = 0.17
 
 
-def draw(results: Path, measured: Mapping[str, Sequence[Row]]) -> None:
+def draw(results: Path, measured: Mapping[str, Sequence[Row]], epochs: int | None = None) -> None:
     """Write the figure of all models that have rows, as SVG and PNG."""
     found = {model: rows for model, rows in measured.items() if any(row["kind"] == "epsilon" for row in rows)}
     if found:
-        figures.save(figure(found), results / "figures", "beyond-relu-digits")
+        suffix = "" if epochs is None else f"-e{epochs}"
+        figures.save(figure(found), results / "figures", f"beyond-relu-digits{suffix}")
 
 
 def figure(measured: Mapping[str, Sequence[Row]]) -> Figure:

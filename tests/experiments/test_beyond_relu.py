@@ -15,7 +15,7 @@ from moda_core.errors import InvalidInput
 @pytest.fixture
 def command(tmp_path, monkeypatch):
     """The command for one epoch, two sub-tasks and two epsilons of a small transformer."""
-    monkeypatch.setitem(beyond_relu._RECIPES, "vit", {"width": 0.25, "epochs": 1})
+    monkeypatch.setitem(beyond_relu._RECIPES, "vit", {"width": 0.25, "epochs": 1, "batch_size": 64})
     monkeypatch.setattr(beyond_relu, "tasks", lambda classes: ((0, 1), (3, 5, 9)))
     folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path)]
     return tmp_path, ["--models", "vit", "--epsilons", "0.05,0.3", *folders]
