@@ -1,15 +1,22 @@
-"""How an experiment ends: with its results, one clear line, or a stop that loses nothing."""
+"""How an experiment begins and ends: with help that says what it does; with its results, one line, or a stop."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 
 from moda_core.errors import ModaError
 
-__all__ = ["run"]
+__all__ = ["program_parser", "run"]
 
 _BAD_INPUT, _STOPPED = 2, 130
+
+
+def program_parser(name: str, about: str | None) -> argparse.ArgumentParser:
+    """The command line of a program that is called by `name`; `about` it as it is written, its examples too."""
+    form = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(prog=name, description=about, formatter_class=form)
 
 
 def run(program: Callable[[], None]) -> None:

@@ -11,7 +11,6 @@ are those of the evaluation). Under torchrun all processes train together, and t
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -22,7 +21,7 @@ from experiments.conditions import invocation
 from experiments.evaluation import Evaluation, share
 from experiments.launch import ranks
 from experiments.mwt_runs import MwtRun
-from experiments.program import run
+from experiments.program import program_parser, run
 from experiments.results import ResultFile, Row
 from experiments.runs import Run
 from experiments.settings import Setting, add_approaches, add_options, approaches_of, setting_of
@@ -41,7 +40,7 @@ _DEFAULT = ("ST", training.MWT, "MODA")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, measure, draw."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.rq1", description="test accuracy and training time")
+    parser = program_parser("python -m experiments.rq1", __doc__)
     add_options(parser)
     add_approaches(parser, _KNOWN, _DEFAULT)
     options = parser.parse_args(arguments)

@@ -5,13 +5,12 @@ All sub-tasks of a 10-class set, the paper's sample of a 100-class set. Rows: `e
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from experiments import drawing, tables
 from experiments.conditions import invocation
 from experiments.decomposition import THRESHOLD
-from experiments.program import run
+from experiments.program import program_parser, run
 from experiments.recording import COMPOSED, FINE_TUNED, MWT_COMPOSED, Recorder
 from experiments.results import ResultFile
 from experiments.settings import (
@@ -34,7 +33,7 @@ _DEFAULT = ("ST", "ST-composed", "MODA", "MwT", FINE_TUNED)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what was not trained, decompose, compose every sub-task, draw."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.rq2 reuse", description="reuse of modules")
+    parser = program_parser("python -m experiments.rq2 reuse", __doc__)
     add_options(parser)
     add_approaches(parser, _KNOWN, _DEFAULT)
     add_tasks(parser)

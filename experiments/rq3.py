@@ -7,13 +7,12 @@ Rows: `experiments.recording`. What RQ2 measured of the same models is not measu
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from experiments import tables
 from experiments.conditions import invocation
 from experiments.decomposition import THRESHOLD
-from experiments.program import run
+from experiments.program import program_parser, run
 from experiments.recording import COMPOSED, Recorder
 from experiments.results import ResultFile
 from experiments.settings import add_approaches, add_options, add_tasks, approaches_of, setting_of, tasks_of
@@ -23,7 +22,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what was not trained, decompose, compose every sub-task."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.rq3", description="with and without compactness")
+    parser = program_parser("python -m experiments.rq3", __doc__)
     add_options(parser)
     add_approaches(parser, tuple(COMPOSED), ("MODA", "MODA-", "ST-composed"))
     add_tasks(parser)

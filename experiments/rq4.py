@@ -18,7 +18,7 @@ from experiments.composers import modules_at
 from experiments.conditions import invocation
 from experiments.decomposition import THRESHOLD, modular_model
 from experiments.evaluation import Evaluation
-from experiments.program import run
+from experiments.program import program_parser, run
 from experiments.recording import COMPOSED, Recorder
 from experiments.results import ResultFile, Row
 from experiments.runs import Run
@@ -45,8 +45,7 @@ _THRESHOLDS = "0.1,0.5,0.8,0.9,0.95"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Hand over to ``weights`` or ``threshold``."""
-    about = "weights of the loss, and the threshold"
-    parser = argparse.ArgumentParser(prog="python -m experiments.rq4", description=about)
+    parser = program_parser("python -m experiments.rq4", __doc__)
     kinds = parser.add_subparsers(required=True, metavar="weights | threshold")
     weights = kinds.add_parser("weights", help="train with one of alpha, beta, gamma changed at a time")
     threshold = kinds.add_parser("threshold", help="compose at several thresholds")

@@ -9,9 +9,12 @@ What is counted and measured of a model is kept beside it: ``counts.safetensors`
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +25,8 @@ import torch
 from experiments.conditions import conditions
 from moda_core.architectures.catalogue import complete
 from moda_core.data.dataset import Dataset, subset
-from moda_core.files import file_digest, parse_json, write_atomically
+from moda_core.errors import Conflict
+from moda_core.files import file_digest, parse_json, storing, write_atomically
 from moda_core.modularity.models import TrainedModel
 from moda_core.specs import ArchitectureSpec, Spec, TrainingSpec, canonical_json, sha256
 from moda_core.storage.artifacts import decode, encode
@@ -166,18 +170,23 @@ def finished(
         spec: whose digest names the run's own folder.
         work: trains, if it was not done before; returns the reports of all epochs and the model's file.
         how: for the record.
+
+    Raises:
+        Conflict: while another program works on the same run.
     """
     place = folder / spec.digest()
     if not (place / "run.json").exists():
-        checkpoints = CheckpointFolder(place)
-        history, model = work(checkpoints)
-        facts = {
-            "spec": spec.to_json(),
-            "history": [report.to_json() for report in history],
-            "cpu_s": checkpoints.cpu_s,
-            "conditions": _conditions(how),
-        }
-        how.ranks.first(partial(_store, checkpoints, model, facts))
+        with ExitStack() as held:
+            how.ranks.first(lambda: held.enter_context(_alone(place)))
+            checkpoints = CheckpointFolder(place)
+            history, model = work(checkpoints)
+            facts = {
+                "spec": spec.to_json(),
+                "history": [report.to_json() for report in history],
+                "cpu_s": checkpoints.cpu_s,
+                "conditions": _conditions(how),
+            }
+            how.ranks.first(partial(_store, checkpoints, model, facts))
     return place, parse_json((place / "run.json").read_bytes())
 
 
@@ -225,6 +234,26 @@ def _trained(spec: TrainingSpec, dataset: Dataset, how: How, checkpoints: Checkp
 
 def _conditions(how: How) -> dict[str, Any]:
     return conditions(how.device) | {"processes": how.ranks.world, "execution": asdict(how.execution)}
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Hold a folder; it is let go when the process ends, however it ends."""
+    with storing(place):
+        place.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(place, os.O_RDONLY)
+    try:
+        _lock(descriptor, place)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, place: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Conflict(f"another program is training {place.name[:12]}", "wait for it, or stop it") from error
 
 
 def _store(checkpoints: CheckpointFolder, model: bytes, facts: dict[str, Any]) -> None:

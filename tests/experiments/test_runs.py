@@ -11,6 +11,7 @@ from experiments.mwt_runs import trained_mwt
 from experiments.runs import CheckpointFolder, How, trained
 from experiments.settings import Setting
 from moda_core.baselines.mwt.training import MwtSpec
+from moda_core.errors import Conflict
 from moda_core.training.checkpoints import Checkpoint
 from moda_core.training.reports import EpochReport
 
@@ -48,6 +49,15 @@ def test_a_finished_training_is_not_repeated(setting: Setting, tmp_path: Path) -
     assert again.wall_s == pytest.approx(sum(report["seconds"] for report in first.facts["history"]))
     assert again.images_per_s == pytest.approx(2 * len(setting.dataset.train) / again.wall_s)
     assert again.facts["conditions"]["processes"] == 1
+
+
+def test_a_run_that_another_program_works_on_is_left_to_it(setting: Setting, tmp_path: Path) -> None:
+    def meanwhile(report: EpochReport) -> None:
+        with pytest.raises(Conflict, match="another program"):
+            trained(tmp_path, setting.spec(0), setting.dataset)
+
+    run = trained(tmp_path, setting.spec(0), setting.dataset, progress=meanwhile)
+    assert len(run.facts["history"]) == 2
 
 
 def test_processor_time_is_that_of_all_processes_of_a_run(tmp_path: Path) -> None:
