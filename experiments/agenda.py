@@ -9,12 +9,13 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from experiments import replacement
+from experiments import replacement, trainer_speed
 from experiments.results import ResultFile, Row
 from experiments.settings import RESULTS, Setting
 from experiments.subtasks import subtasks
@@ -68,7 +69,7 @@ class Agenda:
         strong: models of the replacement study, for data sets of few classes.
         seeds: how many; the first of everything comes before the second of anything.
         tasks: sub-tasks to measure at the most; None for the paper's.
-        execution: of training, as the programs take it.
+        execution: of training, as the programs take it; None for the fastest that was timed by then.
     """
 
     data: dict[str, Path | None]
@@ -81,19 +82,19 @@ class Agenda:
     runs: Path
     results: Path = RESULTS
     tasks: int | None = None
-    execution: str = ""
+    execution: str | None = None
 
-    def measurements(self) -> list[Measurement]:
-        """In order; a later one of the same program asks for more."""
-        found: list[Measurement] = []
-        for seeds in range(1, self.seeds + 1):
-            for name in self.data:
-                found += self._trainings(name, seeds)
-                found += self._uses(name, seeds)
-        for name in self.data:
+    def measurements(self) -> Iterator[Measurement]:
+        """In order; a later one of the same program asks for more. Each is made when its turn comes."""
+        if self.execution is None and self.device.startswith("cuda"):
+            for name, model, way in product(list(self.data)[:1], self.models, trainer_speed.WAYS):
+                yield self._speed(self._setting(name, model, 1), way)
+        for seeds, name in product(range(1, self.seeds + 1), self.data):
+            yield from self._trainings(name, seeds)
+            yield from self._uses(name, seeds)
+        for name, model in product(self.data, self.models):
             if self.tasks is None and self._tasks(name) > _AT_FIRST:
-                found += [self._reuse(self._setting(name, model, self.seeds), None) for model in self.models]
-        return found
+                yield self._reuse(self._setting(name, model, self.seeds), None)
 
     def _trainings(self, name: str, seeds: int) -> Iterator[Measurement]:
         settings = [self._setting(name, model, seeds) for model in self.models]
@@ -139,6 +140,20 @@ class Agenda:
 
     def _tasks(self, name: str) -> int:
         return len(subtasks(len(self._classes(name))))
+
+    def _speed(self, setting: Setting, way: str) -> Measurement:
+        file = self._timed(setting.model)
+        arguments = self._arguments(replace(setting, epochs=trainer_speed.EPOCHS), way=way)
+        name = f"speed {setting.name} {setting.model}, {way or 'step by step'}"
+        return Measurement(name, "experiments.trainer_speed", arguments, lambda: trainer_speed.tried(file, way))
+
+    def _timed(self, model: str) -> Path:
+        """Where the speeds of a model are, which are measured on the first data set."""
+        setting = replace(self._setting(next(iter(self.data)), model, 1), epochs=trainer_speed.EPOCHS)
+        return setting.result_path(trainer_speed.QUESTION)
+
+    def _way(self, model: str) -> str:
+        return trainer_speed.fastest(self._timed(model)) if self.execution is None else self.execution
 
     def _training(self, setting: Setting, approaches: Sequence[str]) -> Measurement:
         def done() -> bool:
@@ -219,13 +234,16 @@ class Agenda:
         name = f"{what} {setting.name} {setting.model}, seeds {len(setting.seeds)}"
         return Measurement(name + (f", {tasks} sub-tasks" if tasks else ""), f"experiments.{program}", arguments, done)
 
-    def _arguments(self, setting: Setting, model: str = "--model", epochs: str = "--epochs") -> tuple[str, ...]:
+    def _arguments(
+        self, setting: Setting, model: str = "--model", epochs: str = "--epochs", way: str | None = None
+    ) -> tuple[str, ...]:
         """The options that make this setting, without those that are the default."""
+        way = self._way(setting.model) if way is None else way
         dataset = setting.name if setting.source is None else f"{setting.name}={setting.source}"
         given = [("--dataset", dataset), (model, setting.model)]
         given += [("--width", f"{setting.width:g}")] if setting.width != 1 else []
         given += [(epochs, str(setting.epochs)), ("--seeds", str(len(setting.seeds))), ("--device", setting.device)]
-        given += [("--execution", self.execution)] if self.execution else []
+        given += [("--execution", way)] if way else []
         given += [("--runs", str(setting.runs))]
         given += [("--results", str(setting.results))] if setting.results != RESULTS else []
         return tuple(word for pair in given for word in pair)

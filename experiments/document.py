@@ -6,18 +6,17 @@ python -m experiments.document --check    1 if the page is not what would be wri
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import drawing
+from experiments import drawing, trainer_speed
 from experiments.beyond_relu_tables import QUESTION, beyond_relu
 from experiments.evidence import Evidence, by_setting, evidence
 from experiments.full_size import full_size
 from experiments.markdown import table
 from experiments.narrowed import narrowed
-from experiments.program import run
+from experiments.program import program_parser, run
 from experiments.results import ResultFile
 from experiments.settings import RESULTS
 from experiments.sources import hardware_of
@@ -75,13 +74,14 @@ def page(results: Path, place: Path, benchmarks: Path = BENCHMARKS) -> str:
     files = evidence(results)
     beside_the_paper = [file for file in files if file.full_size]
     beyond = [file for file in files if file.question == QUESTION]
-    others = [file for file in files if not file.full_size and file.question != QUESTION]
+    timed = [file for file in files if file.question == trainer_speed.QUESTION]
+    others = [file for file in files if not file.full_size and file not in (*beyond, *timed)]
     return (
         _BEGINNING
         + _glance(files)
         + full_size(beside_the_paper, place)
         + narrowed(others, place)
-        + speed(benchmarks, place)
+        + speed(timed, benchmarks, place)
         + beyond_relu(beyond, place)
         + _END
     )
@@ -119,7 +119,7 @@ def draw(results: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the page, or check it."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.document", description="write docs/results.md")
+    parser = program_parser("python -m experiments.document", __doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="(default: experiments/results)")
     parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE", help="(default: docs/results.md)")
     parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if the page is out of date")

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -27,6 +27,7 @@ from typing import IO
 import torch
 
 from experiments.agenda import Agenda, Measurement
+from experiments.program import program_parser
 from experiments.progress import duration
 from experiments.settings import RESULTS, named
 
@@ -42,7 +43,7 @@ _LEAST_S = 10.0
 
 
 def run(
-    measurements: Sequence[Measurement],
+    measurements: Iterable[Measurement],
     deadline: float,
     *,
     locked: IO[str],
@@ -148,7 +149,7 @@ def _agenda(options: argparse.Namespace) -> Agenda:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m experiments.gpu", description=__doc__.split("\n", 1)[0])
+    parser = program_parser("python -m experiments.gpu", __doc__)
     add = parser.add_argument
     add("--minutes", type=float, default=25.0, metavar="N", help="to spend at the most (default: 25)")
     add("--data", action="append", required=True, metavar="NAME=PATH", help="an .npz file; once per data set, in order")
@@ -165,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--tasks", type=int, default=None, metavar="N", help="sub-tasks of a model at the most (default: the paper's)")
     add("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
-    add("--execution", default="", metavar="LIST", help="of training, as for experiments.rq1 (default: step by step)")
+    add("--execution", default=None, metavar="LIST", help="of training, as for experiments.rq1 (default: the fastest)")
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="trained models and checkpoints (default: runs)")
     add("--results", type=Path, default=RESULTS, metavar="DIR", help="result files (default: experiments/results)")
     add("--list", action="store_true", help="show the measurements in order, with their commands, and end")

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from experiments.conditions import invocation
 from experiments.decomposition import modular_model
-from experiments.program import run
+from experiments.program import program_parser, run
 from experiments.progress import Progress
 from experiments.replacement_models import WEAK_KINDS, Part, strong_part, strong_spec, targets, weak_part, weak_spec
 from experiments.results import ResultFile, Row
@@ -201,9 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.replacement", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = program_parser("python -m experiments.replacement", __doc__)
     add = parser.add_argument
     add(
         "--dataset", required=True, metavar="[NAME=]PATH", help="an .npz file, named after itself by default; or digits"

@@ -19,7 +19,7 @@ def agenda(tmp_path):
         plain = {
             "data": {name: tmp_path / f"{name}.npz" for name in ("few", "many")},
             "models": ["resnet18", "vgg16"], "strong": ["vgg16"], "width": 1.0, "epochs": 200, "seeds": 2,
-            "device": "cuda", "runs": tmp_path / "runs", "results": tmp_path,
+            "device": "cuda", "execution": "", "runs": tmp_path / "runs", "results": tmp_path,
         }  # fmt: skip
         return Agenda(**plain | changes)
 
@@ -141,3 +141,27 @@ def test_commands_name_the_setting_and_leave_out_what_is_the_default(agenda, tmp
         f"python -m experiments.rq2 replacement --dataset few={tmp_path / 'few.npz'} --strong vgg16 --width 0.5"
         " --strong-epochs 200 --seeds 1"
     )
+
+
+def timed(way, approach, *speeds):
+    return {"kind": "speed", "execution": way, "approach": approach, "images_per_s": list(speeds)}
+
+
+def test_ways_of_training_are_timed_first_and_the_fastest_that_works_is_then_taken(agenda, tmp_path):
+    plan = iter(agenda(execution=None, models=["vgg16"]).measurements())
+    first = [next(plan) for _ in range(4)]
+    assert [one.arguments[one.arguments.index("--execution") + 1] if "--execution" in one.arguments else "" for one in first] == [
+        "", "compiled", "captured", "compiled,captured"
+    ]  # fmt: skip
+    assert not any(one.done() for one in first)
+    rows = [timed("", "ST", 900), timed("", "MODA", 500, 600), timed("compiled", "MODA", 700, 900, 10)]
+    rows += [timed("captured", "ST", 5000), {"kind": "speed", "execution": "captured", "error": "no graph"}]
+    write(tmp_path, "overhead-few-vgg16-e3.jsonl", rows)
+    assert [one.done() for one in first] == [True, True, True, False]
+    training = next(plan)
+    assert training.name.startswith("train")
+    assert training.arguments[training.arguments.index("--execution") + 1] == "compiled"
+
+
+def test_nothing_is_timed_on_a_cpu(agenda):
+    assert not any(name.startswith("speed") for name in names(agenda(execution=None, device="cpu")))
