@@ -1,0 +1,133 @@
+import contextlib
+
+import pytest
+import torch
+from torch import nn
+
+from moda_core.errors import InvalidInput
+from moda_core.training.criteria import Standard
+from moda_core.training.execution import Execution
+from moda_core.training.steps import STEPS_BEFORE_RECORDING, Recording, Step
+
+CPU = torch.device("cpu")
+
+
+def step(model, execution):
+    return Step(Standard(model), torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), CPU, execution)
+
+
+def batches(*sizes):
+    draw = torch.Generator().manual_seed(0)
+    return [(torch.randn(size, 1, 2, 2, generator=draw), torch.arange(size) % 3) for size in sizes]
+
+
+def network():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    draw = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, generator=draw)
+    return model
+
+
+def test_captured_steps_need_cuda():
+    with pytest.raises(InvalidInput, match="captured"):
+        step(network(), Execution(captured=True))
+
+
+def test_batches_of_the_first_size_are_compiled_and_others_eager(monkeypatch):
+    compiled = []
+
+    def compiling(criterion, dynamic):
+        assert dynamic is False
+
+        def call(pixels, labels):
+            compiled.append(len(labels))
+            return criterion(pixels, labels)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiling)
+    eager, mixed = step(network(), Execution()), step(network(), Execution(compiled=True))
+    for pixels, labels in batches(6, 6, 4, 6):
+        assert torch.equal(mixed(pixels, labels), eager(pixels, labels))
+    assert compiled == [6, 6, 6]
+
+
+def test_a_compiler_that_fails_is_named_with_its_remedy(monkeypatch):
+    def failing(pixels, labels):
+        raise torch._dynamo.exc.BackendCompilerFailed(compiler, RuntimeError("no g++ here"), None)
+
+    def compiler():
+        """A backend by its name."""
+
+    monkeypatch.setattr(torch, "compile", lambda criterion, dynamic: failing)
+    with pytest.raises(InvalidInput, match=r"(?s)compiled.*no g\+\+ here.*C\+\+ compiler"):
+        step(network(), Execution(compiled=True))(*batches(6)[0])
+
+
+def test_the_rate_is_written_in_place_where_it_is_a_tensor():
+    model = network()
+    rate = torch.tensor(0.5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    Step(Standard(model), optimizer, CPU).set_rate(0.25)
+    assert optimizer.param_groups[0]["lr"] is rate
+    assert rate.item() == 0.25
+    plain = step(network(), Execution())
+    plain.set_rate(0.25)
+    assert plain.optimizer.param_groups[0]["lr"] == 0.25
+
+
+class FakeGraph:
+    """Notes what is called while it records, and calls it again when replayed."""
+
+    def __init__(self):
+        self.calls, self.results = [], []
+
+    def replay(self):
+        for call, arguments, result in self.calls:
+            result.copy_(call(*arguments))
+
+
+class FakeStream:
+    def wait_stream(self, other):
+        pass
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """CUDA's side of a recording, on the CPU: the function that is being recorded goes through the list."""
+    recording = []
+
+    @contextlib.contextmanager
+    def graph(which):
+        recording.append(which)
+        yield
+        recording.pop()
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "Stream", FakeStream)
+    monkeypatch.setattr(torch.cuda, "current_stream", FakeStream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    return recording
+
+
+def test_a_recording_does_each_batch_once_and_reads_the_batch_it_is_given(recorded):
+    done = []
+
+    def summed(pixels, labels):
+        done.append((pixels.sum().item(), labels.tolist()))
+        return pixels.sum()[None] + labels.sum()
+
+    def call(pixels, labels):
+        if not recorded:
+            return summed(pixels, labels)
+        result = torch.full((1,), torch.nan)
+        recorded[-1].calls.append((summed, (pixels, labels), result))
+        return result
+
+    recording = Recording(call)
+    given = [(torch.full((2, 1, 1, 1), float(n)), torch.tensor([n, 0])) for n in range(STEPS_BEFORE_RECORDING + 3)]
+    found = [recording(*batch).item() for batch in given]
+    assert done == [(2.0 * n, [n, 0]) for n in range(len(given))]
+    assert found == [3.0 * n for n in range(len(given))]

@@ -1,0 +1,32 @@
+"""The benchmark of training: the naive way is the same objective, and the table has what it promises."""
+
+import pytest
+import torch
+
+from benchmarks.overhead_steps import Naive, measure, noise
+from moda_core.specs import ArchitectureSpec
+from moda_core.structure.unitgraph import unit_graph
+from moda_core.training.criteria import Modular
+from moda_core.training.initial import initial_network
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet"])
+def test_the_naive_way_has_the_same_objective(name):
+    architecture = ArchitectureSpec(name=name, classes=3, width=0.125, image_size=16)
+    draw = torch.Generator().manual_seed(0)
+    pixels, labels = torch.randn(9, 3, 16, 16, generator=draw), torch.arange(9) % 3
+    network = initial_network(architecture, 0).train()
+    found = Naive(network)(pixels, labels)
+    expected = Modular(network, unit_graph(architecture), weighting="pair")(pixels, labels)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_for_each_way_with_its_ratio_to_standard():
+    rows = measure("cnn", images=noise(40, channels=1, size=16), batch_size=16, epochs=2)
+    assert [row["way"] for row in rows] == ["standard", "modular", "naive"]
+    assert [row["steps"] for row in rows] == [4, 4, 4]  # the last batch, of another size, is left out
+    assert (rows[0]["ratio"], rows[0]["processor ratio"]) == (1, 1)
+    for row in rows:
+        assert row["images/s"] == pytest.approx(16 / row["step ms"] * 1000)
+        assert row["share of peak"] is None
