@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -100,7 +99,7 @@ def _indexed(trace: Trace, source: fx.Node, dim: Any, index: Any) -> Part | None
 
 def _located(trace: Trace, source: fx.Node, index: Any) -> Part | None:
     """``value[:, :, i]``: one axis is indexed, those before it are whole."""
-    *before, last = index if isinstance(index, tuple) else (index,)
+    *before, last = index if isinstance(index, tuple) and index else (index,)
     whole = all(isinstance(one, slice) and one == slice(None) for one in before)
     return _indexed(trace, source, len(before), last) if whole else None
 
@@ -108,18 +107,22 @@ def _located(trace: Trace, source: fx.Node, index: Any) -> Part | None:
 def _of_division(trace: Trace, division: fx.Node, place: Any) -> Part | None:
     """``value.unbind(2)[i]``, ``value.chunk(3, -1)[i]`` or ``value.split(size, -1)[i]``."""
     function, source = function_of(division), division.args[0] if division.args else None
-    if function not in {torch.unbind, torch.chunk, torch.split} or not isinstance(source, fx.Node):
-        return None
-    if source not in trace.shapes or not isinstance(place, int) or place < 0:
+    if not isinstance(source, fx.Node) or source not in trace.shapes or not isinstance(place, int) or place < 0:
         return None
     if function is torch.unbind:
         return _indexed(trace, source, argument(division, 1, "dim", 0), place)
+    if function not in {torch.chunk, torch.split}:
+        return None
     dim = argument(division, 2, "dim", 0)
     given = argument(division, 1, "chunks" if function is torch.chunk else "split_size")
-    if isinstance(given, int):
-        length = -(-trace.shapes[source][dim] // given) if function is torch.chunk else given
-        return _indexed(trace, source, dim, slice(place * length, (place + 1) * length))
-    if not isinstance(given, list | tuple) or not all(isinstance(length, int) for length in given):
+    return _indexed(trace, source, dim, _section(trace.shapes[source], dim, given, place, function is torch.chunk))
+
+
+def _section(shape: tuple[int, ...], dim: Any, given: Any, place: int, chunks: bool) -> slice | None:
+    """Where the section at `place` lies: of so many chunks, of sections of one length, or of given lengths."""
+    if isinstance(given, list | tuple) and all(isinstance(length, int) for length in given):
+        return slice(sum(given[:place]), sum(given[: place + 1]))
+    if not isinstance(given, int) or not isinstance(dim, int):
         return None
-    starts = [0, *accumulate(given)]
-    return _indexed(trace, source, dim, slice(starts[place], starts[place + 1]))
+    length = -(-shape[dim] // given) if chunks else given
+    return slice(place * length, (place + 1) * length)
