@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from experiments.evidence import Evidence
-from experiments.markdown import NOTHING, count, number, table
+from experiments.markdown import NOTHING, count, number, percent, table
 from experiments.results import Row
 from experiments.sources import link, sources
 from experiments.trainer_speed import WAYS
@@ -20,8 +19,6 @@ __all__ = ["speed"]
 _FILES = "training-overhead*.json"
 _COMMAND = "python -m benchmarks.training_overhead --model resnet18 --epochs 2"
 _EPOCHS_OF_IMAGES = 200 * 50_000
-_PEAK = {"H100": 989e12, "H200": 989e12}
-"""Dense bfloat16 operations a second, by the maker's data sheet."""
 _PAPER = "The paper's overheads against standard training, by its own hours: MODA 1.41 x, MwT 2.06 x (table 1)."
 
 
@@ -36,47 +33,33 @@ def speed(files: Sequence[Evidence], folder: Path, place: Path) -> str:
 
 def _ways(file: Evidence, place: Path) -> str:
     """Each way of training, its modular rate beside the fastest standard one of any way."""
-    found = {way: file.rows(kind="speed", execution=way) for way in WAYS}
-    standard = max((_rate(rows, "ST") or 0.0 for rows in found.values()), default=0.0)
-    columns = [
-        "way",
-        "ST, images/s",
-        "MODA, images/s",
-        "x ST",
-        "x fastest ST",
-        "of the chip's rate, %",
-        "200 x 50,000 images, min",
-    ]
-    lines = [_way(way, rows, standard, file) for way, rows in found.items() if rows]
-    title = f"{file.model} on {file.dataset}, width {file.width:g}, batch {_batch(file)}"
-    return f"{title}; medians of epochs:\n\n{table(columns, lines)}\n{sources([file], place)}\n"
+    found = {way: {row.get("approach"): row for row in file.rows(kind="speed", execution=way)} for way in WAYS}
+    standard = max((rows["ST"]["images_per_s"] for rows in found.values() if "ST" in rows), default=0.0)
+    columns = ["way", "ST, images/s", "MODA, images/s", "x ST", "quartiles", "x fastest ST", "naive, x ST"]
+    columns += ["of the chip's rate, %", "200 x 50,000 images, min"]
+    lines = [_way(way, rows, standard) for way, rows in found.items() if rows]
+    batch = " or ".join(dict.fromkeys(str(row["batch_size"]) for row in file.rows() if "batch_size" in row))
+    title = f"{file.model} on {file.dataset}, width {file.width:g}, batch {batch}: steps alone, in turn, medians"
+    return f"{title}:\n\n{table(columns, lines)}\n{sources([file], place)}\n"
 
 
-def _way(way: str, rows: Sequence[Row], standard: float, file: Evidence) -> list[str]:
-    ours, theirs = _rate(rows, "MODA"), _rate(rows, "ST")
+def _way(way: str, rows: Mapping[str | None, Row], standard: float) -> list[str]:
     name = way.replace(",", ", ") or "step by step"
-    if ours is None or theirs is None:
-        return [f"{name}: does not work here", *[NOTHING] * 6]
-    peak = next((peak for chip, peak in _PEAK.items() if any(chip in one for one in file.stated("hardware"))), None)
-    flops = next(row["flops"] for row in rows if "flops" in row)
+    if "MODA" not in rows:
+        return [f"{name}: does not work here", *[NOTHING] * 8]
+    ours, naive = rows["MODA"], rows.get("MODA-naive")
+    quartiles = ours["ratio_quartiles"]
     return [
         name,
-        count(round(theirs)),
-        count(round(ours)),
-        number(theirs / ours),
-        number(standard / ours),
-        NOTHING if peak is None else number(100 * ours * flops / peak, 1),
-        number(_EPOCHS_OF_IMAGES / ours / 60, 1),
+        count(round(rows["ST"]["images_per_s"])),
+        count(round(ours["images_per_s"])),
+        number(ours["ratio"], 3),
+        f"{quartiles[0]:.3f} to {quartiles[1]:.3f}" if quartiles else NOTHING,
+        number(standard / ours["images_per_s"], 3),
+        NOTHING if naive is None else number(naive["ratio"], 3),
+        percent(ours["share_of_peak"], 1),
+        number(_EPOCHS_OF_IMAGES / ours["images_per_s"] / 60, 1),
     ]
-
-
-def _rate(rows: Sequence[Row], approach: str) -> float | None:
-    found = [median(row["images_per_s"]) for row in rows if row.get("approach") == approach]
-    return median(found) if found else None
-
-
-def _batch(file: Evidence) -> str:
-    return " or ".join(dict.fromkeys(str(row["batch_size"]) for row in file.rows() if "batch_size" in row))
 
 
 def _one(path: Path, place: Path) -> str:

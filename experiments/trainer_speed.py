@@ -2,32 +2,28 @@
 
     python -m experiments.trainer_speed --dataset cifar10=cifar10.npz --model resnet18 --execution captured
 
-One way per call. A few epochs over a quarter of the images, in rounds that alternate; the first epoch of each
-training, in which code is compiled or recorded, does not count. One row per training, ``kind: speed``:
-``execution``, ``approach``, ``round``, ``images_per_s`` (of each epoch that counts), ``flops`` (of one image,
-forward and backward: three times the forward's); or, where a way does not work here, one with ``error``.
+One way per call, measured by `benchmarks.overhead_steps` on the first images of the data set. One row per
+kind of step, ``kind: speed``: ``execution``, ``approach`` (``ST``, ``MODA``; ``MODA-naive`` with hooks and
+losses of all pairs, step by step), ``images_per_s``, ``ratio`` to ST on the same batches and its quartiles,
+``share_of_peak`` of the chip; or, where a way does not work here, one row with ``error``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
-from statistics import median
+from typing import Any
 
 import torch
 
+from benchmarks.overhead_steps import measure
 from experiments.conditions import invocation
 from experiments.program import program_parser, run
 from experiments.results import ResultFile, Row
-from experiments.settings import APPROACHES, Setting, add_options, setting_of
-from moda_core.architectures.catalogue import complete
-from moda_core.data.dataset import subset
-from moda_core.errors import InvalidInput
-from moda_core.modularity.measures import whole_flops
-from moda_core.structure.unitgraph import unit_graph
-from moda_core.training.initial import initial_network
-from moda_core.training.loop import train
+from experiments.settings import Setting, add_options, setting_of
+from moda_core.data.dataset import Images
+from moda_core.training.execution import EAGER
+from moda_core.training.surroundings import borrowed_generators
 
 __all__ = ["EPOCHS", "QUESTION", "WAYS", "fastest", "main", "tried"]
 
@@ -35,9 +31,9 @@ QUESTION = "overhead"
 WAYS = ("", "compiled", "captured", "compiled,captured")
 """Ways of training, as ``--execution`` takes them; the first is step by step."""
 
-EPOCHS = 3
-_ROUNDS, _FRACTION = 2, 0.25
-_TIMED = ("ST", "MODA")
+EPOCHS = 2
+_IMAGES = 12_800
+_STEPS = {"standard": "ST", "modular": "MODA", "naive": "MODA-naive"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,18 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.set_defaults(epochs=EPOCHS)
     options = parser.parse_args(arguments)
     setting, way = setting_of(options), options.execution
-    if setting.epochs < 2:
-        raise InvalidInput("--epochs", setting.epochs, "no epoch would count", "give 2 or more")
-    if tried(setting.result_path(QUESTION), way):
-        return
     file = ResultFile(setting.result_path(QUESTION))
+    if tried(file.path, way):
+        return
     file.begin(invocation(setting.device))
     try:
-        rows = [_timed(setting, approach, number) for number, approach in product(range(_ROUNDS), _TIMED)]
+        rows = _timed(setting)
     except Exception as error:  # noqa: BLE001 - whatever a compiler or driver raises: the way does not work here
         rows = [{"error": f"{type(error).__name__}: {error}"[:500]}]
     file.extend({"kind": "speed", "execution": way, **row} for row in rows)
-    print(file.path, *(f"{row['approach']} {median(row['images_per_s']):.0f}/s" for row in rows if "error" not in row))
+    print(file.path, *(row.get("error") or f"{row['approach']} {row['images_per_s']:.0f}/s" for row in rows))
 
 
 def tried(file: Path, way: str) -> bool:
@@ -69,32 +63,35 @@ def tried(file: Path, way: str) -> bool:
 def fastest(file: Path) -> str:
     """The way with the most images per second in modular training; step by step where none was timed."""
     rows = [row for row in ResultFile(file).measured() if row.get("approach") == "MODA"]
-    speeds = {way: [row for row in rows if row["execution"] == way] for way in WAYS}
-    return max(WAYS, key=lambda way: max((median(row["images_per_s"]) for row in speeds[way]), default=0.0))
+    return max(rows, key=lambda row: row["images_per_s"])["execution"] if rows else WAYS[0]
 
 
-def _timed(setting: Setting, approach: str, number: int) -> Row:
-    dataset, spec = setting.dataset, setting.spec(0, fraction=_FRACTION, **APPROACHES[approach])
-    channels = dataset.train.pixels.shape[1]
-    architecture = complete(setting.model, classes=len(dataset.classes), channels=channels, width=setting.width)
-    graph, rule = unit_graph(architecture), dataset.input_spec(architecture.image_size, architecture.channels)
-    history = train(
-        initial_network(architecture, spec.seed),
-        graph if spec.objective == "modular" else None,
-        subset(dataset.train, spec.fraction, spec.seed),
-        spec,
-        rule,
-        mirror=dataset.mirror,
-        device=torch.device(setting.device),
-        execution=setting.execution,
-    )
+def _timed(setting: Setting) -> list[Row]:
+    dataset, step_by_step = setting.dataset, setting.execution == EAGER
+    with borrowed_generators(torch.device(setting.device), 0):
+        rows = measure(
+            setting.model,
+            width=setting.width,
+            images=Images(dataset.train.pixels[:_IMAGES], dataset.train.labels[:_IMAGES]),
+            classes=len(dataset.classes),
+            epochs=setting.epochs,
+            device=setting.device,
+            execution=setting.execution,
+            ways=tuple(_STEPS) if step_by_step else ("standard", "modular"),
+        )
+    return [_row(row) for row in rows]
+
+
+def _row(measured: dict[str, Any]) -> Row:
     return {
-        "approach": approach,
-        "round": number,
-        "batch_size": spec.batch_size,
-        "fraction": spec.fraction,
-        "images_per_s": [round(report.samples_per_s, 1) for report in history[1:]],
-        "flops": 3 * whole_flops(graph),
+        "approach": _STEPS[measured["way"]],
+        "batch_size": measured["batch"],
+        "steps": measured["steps"],
+        "step_ms": round(measured["step ms"], 4),
+        "images_per_s": round(measured["images/s"], 1),
+        "ratio": measured["ratio"],
+        "ratio_quartiles": measured["ratio quartiles"],
+        "share_of_peak": measured["share of peak"],
     }
 
 
