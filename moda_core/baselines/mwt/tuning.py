@@ -25,7 +25,7 @@ from moda_core.errors import Cancelled, InvalidInput, TrainingFailure
 from moda_core.specs import AdaptationSpec, Spec
 from moda_core.training.criteria import Standard
 from moda_core.training.evaluation import Accuracy, accuracy, logits
-from moda_core.training.steps import Step
+from moda_core.training.steps import LAYOUT, Step
 from moda_core.training.surroundings import borrowed_generators, never
 
 __all__ = ["FineTuned", "FineTuningReport", "FineTuningSpec", "fine_tune", "reuse_fine_tuned", "sub_task"]
@@ -214,7 +214,7 @@ class _Tuning:
             fused=device.type == "cuda",
         )
         self.step = Step(Standard(network.body), self.optimizer, device)
-        network.body.to(memory_format=self.step.layout)  # type: ignore[call-overload]  # torch's stubs lack it
+        network.body.to(memory_format=LAYOUT)  # type: ignore[call-overload]  # torch's stubs lack it
         self.history: list[FineTuningReport] = []
         self.kept: tuple[int, Mapping[str, Tensor]] = (0, {})
 
