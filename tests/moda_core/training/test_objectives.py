@@ -79,6 +79,45 @@ def test_losses_and_gradients_equal_the_printed_double_loops(seed, weighting, co
         assert (gradients(ours, layers) - wanted).abs().max() < 1e-10
 
 
+def activations(samples, names):
+    """Activation vectors of a batch, every ninth of them zero."""
+    draw = torch.Generator().manual_seed(3)
+    layers = {name: torch.randn(samples, 6, generator=draw, dtype=torch.float64).relu() for name in names}
+    for y in layers.values():
+        y[::9] = 0
+    return {name: y.requires_grad_() for name, y in layers.items()}
+
+
+def check_against_loops(layers, labels, classes, weighting):
+    found, expected = (
+        modular_losses(layers, labels, classes, weighting=weighting),
+        loops(layers, labels, weighting, "mean"),
+    )
+    for term in TERMS:
+        ours, theirs = getattr(found, term), expected[term]
+        assert ours.item() == pytest.approx(theirs.item(), abs=1e-10)
+        slopes = gradients(ours, layers)
+        assert (slopes - gradients(theirs, layers)).abs().max() < 1e-10
+        if term != "compactness":
+            zero = torch.cat([(y == 0).all(dim=1, keepdim=True).expand_as(y).flatten() for y in layers.values()])
+            assert zero.any()
+            assert not slopes[zero].any()
+
+
+def test_a_hundred_classes_in_a_batch_of_128():
+    draw = torch.Generator().manual_seed(2)
+    labels = torch.randint(100, (128,), generator=draw)
+    sizes = labels.bincount(minlength=100)
+    assert {0, 1, 2} <= set(sizes.tolist())  # classes that are missing, alone, and in pairs
+    check_against_loops(activations(128, "a"), labels, 100, "class")
+
+
+@pytest.mark.parametrize("weighting", ["class", "pair"])
+def test_a_batch_that_lacks_a_class(weighting):
+    labels = torch.tensor([0, 2, 2, 0, 2, 3, 3, 0, 0, 2])
+    check_against_loops(activations(10, "ab"), labels, 5, weighting)
+
+
 def test_a_case_worked_by_hand():
     y = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 2.0], [0.0, 0.0]])
     losses = modular_losses({"layer": y}, torch.tensor([0, 0, 2, 2]), 4)
