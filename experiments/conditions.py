@@ -8,11 +8,11 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 
 __all__ = ["COMMIT", "commit", "conditions", "invocation"]
 
@@ -28,7 +28,7 @@ def conditions(device: torch.device | str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "torchvision": str(torchvision.__version__),
+        "torchvision": version("torchvision"),
         "commit": commit(),
     }
 
