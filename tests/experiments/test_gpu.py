@@ -114,14 +114,15 @@ def as_before():
     signal.signal(signal.SIGTERM, handler)
 
 
+@pytest.mark.timeout(600)  # programs start four times as slowly on a busy machine
 @pytest.mark.usefixtures("as_before")
 def test_a_stop_in_the_middle_loses_at_most_an_epoch_and_nothing_is_repeated(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     runs, results = tmp_path / "runs", tmp_path / "results"
-    command = ["--data", "digits", "--models", "cnn", "--strong", "--width", "0.25", "--epochs", "6"]
+    command = ["--data", "digits", "--models", "cnn", "--strong", "--width", "0.25", "--epochs", "4"]
     command += ["--seeds", "1", "--tasks", "2", "--device", "cpu", "--runs", str(runs), "--results", str(results)]
 
-    thread = stop_when(lambda: max(checkpoints(runs).values(), default=0) >= 2)
+    thread = stop_when(lambda: max(checkpoints(runs).values(), default=0) >= 1)
     with pytest.raises(SystemExit):
         gpu.main([*command, "--minutes", "5"])
     thread.join()
@@ -130,10 +131,10 @@ def test_a_stop_in_the_middle_loses_at_most_an_epoch_and_nothing_is_repeated(tmp
     with gpu._alone(runs):
         pass
 
-    thread = stop_when((results / "rq1-digits-cnn-w0.25-e6.jsonl").exists)
+    thread = stop_when((results / "rq1-digits-cnn-w0.25-e4.jsonl").exists)
     with pytest.raises(SystemExit):
         gpu.main([*command, "--minutes", "5"])
     thread.join()
     after = json.loads((runs / run / "run.json").read_text())["history"]
-    assert len(after) == 6
+    assert len(after) == 4
     assert after[:epoch] == before["history"]
