@@ -58,10 +58,13 @@ Every row of every file carries the id of the conditions it was measured under, 
     python -m experiments.rq2 replacement --dataset cifar10=cifar10.npz --seeds 5               # table 2
     python -m experiments.rq3 --dataset cifar10=cifar10.npz --model resnet18 --seeds 5          # table 3
     python -m experiments.rq4 threshold --dataset cifar10=cifar10.npz --model resnet18          # figure 4
+    python -m experiments.rq4 weights --dataset digits --model cnn --epochs 40                  # weights of the loss
+    python -m experiments.beyond_relu                                                           # GELU, attention
+    python -m experiments.trainer_speed --dataset cifar10=cifar10.npz --model resnet18          # speed of training
     python -m experiments.gpu --minutes 25 --data cifar10=cifar10.npz                           # all of it, by value
 
-What a file has is not measured again; a program that was stopped goes on where it was. `python -m experiments.document`
-then writes this page anew.
+What a file has is not measured again; a program that was stopped goes on where it was. `make results`
+(`python -m experiments.document`) then writes this page anew.
 """
 
 
