@@ -14,8 +14,8 @@ class Execution:
     The default runs step by step as written, and on the CPU gives one result to the bit for a seed.
 
     Attributes:
-        compiled: forward and backward pass go through `torch.compile`. Rounding differs from the
-            default's, and the first step takes as long as the compilation.
+        compiled: forward and backward pass go through `torch.compile`. Rounding and what dropout draws
+            differ from the default's, and the first step takes as long as the compilation.
         captured: whole steps are recorded once as a CUDA graph and replayed, so that the device never
             waits for Python; CUDA only.
         deterministic: cuDNN and torch use deterministic algorithms only, so that on CUDA too one seed
