@@ -83,6 +83,7 @@ class FineTunedComposer(MwtComposer):
     def __init__(self, run: MwtRun, masks: ModuleMasks, dataset: Dataset, *, seed: int, device: str = "cpu") -> None:
         super().__init__(run, masks, device=device)
         self.dataset, self.spec = dataset, FineTuningSpec(seed=seed)
+        self.identity["tuning"] = self.spec.digest()[:8]
 
     def composed(self, task: Subtask) -> tuple[nn.Module, Row]:
         """One fine-tuned model, and what it keeps with its head."""

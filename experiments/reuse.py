@@ -24,7 +24,8 @@ class Composer(Protocol):
     """A model that composes, on the device where it does.
 
     Attributes:
-        identity: what a measurement is of: ``model`` (digest), ``threshold``, and ``form`` where a model has several.
+        identity: what a measurement is of: ``model`` (digest), ``threshold``, and where a model has several,
+            ``form``, and ``tuning`` (digest of the recipe).
     """
 
     identity: Row
@@ -80,4 +81,5 @@ class Reuse:
 def _key(row: Mapping[str, object]) -> tuple[object, ...]:
     classes = row["classes"]
     assert isinstance(classes, list)
-    return row["model"], row["threshold"], row.get("form"), row["images_per_class"], tuple(classes)
+    form = (row.get("form"), row.get("tuning"))
+    return row["model"], row["threshold"], *form, row["images_per_class"], tuple(classes)

@@ -145,10 +145,12 @@ class CheckpointFolder:
 
 
 def dataset_digest(dataset: Dataset) -> str:
-    """SHA-256 over class names, images and labels: what a training spec calls its data set."""
+    """SHA-256 over class names, images, labels, and that they must not be mirrored: what a training spec calls its data set."""
     parts = [canonical_json(list(dataset.classes)).encode()]
     for images in (dataset.train, dataset.test):
         parts += [images.pixels.numpy().tobytes(), images.labels.numpy().tobytes()]
+    if not dataset.mirror:
+        parts.append(b"mirror: false")
     return sha256("".join(sha256(part) for part in parts))
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from experiments.mwt_runs import trained_mwt
-from experiments.runs import CheckpointFolder, How, trained
+from experiments.runs import CheckpointFolder, How, dataset_digest, trained
 from experiments.settings import Setting
 from moda_core.baselines.mwt.training import MwtSpec
 from moda_core.errors import Conflict
@@ -68,6 +71,19 @@ def test_processor_time_is_that_of_all_processes_of_a_run(tmp_path: Path) -> Non
     assert second.cpu_s < 100
     assert second.load() is not None
     assert 100 <= second.cpu_s < 200
+
+
+def test_data_sets_that_may_and_may_not_be_mirrored_are_two(setting: Setting) -> None:
+    """Where they may, the digest is that of names, images and labels alone, under which models were trained before."""
+    digits = setting.dataset
+    may = replace(digits, mirror=True)
+    parts = [json.dumps(list(digits.classes), separators=(",", ":")).encode()]
+    for images in (digits.train, digits.test):
+        parts += [images.pixels.numpy().tobytes(), images.labels.numpy().tobytes()]
+    named = "".join(hashlib.sha256(part).hexdigest() for part in parts)
+    assert dataset_digest(may) == hashlib.sha256(named.encode()).hexdigest()
+    assert not digits.mirror
+    assert dataset_digest(digits) != dataset_digest(may)
 
 
 def test_mwt_is_kept_and_resumed_alike(setting: Setting, tmp_path: Path) -> None:
