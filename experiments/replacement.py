@@ -11,14 +11,15 @@ Every target class in turn, for an overfitted and an underfitted weak model; eac
   the held-out images of the target class, or over all the strong model's training images.
 
 A row holds the right answers before and after, on all test images of the target class (``tc``) and of
-the others together (``non_tc``), and the module's size. Cells that a result file has are not measured again.
+the others together (``non_tc``), the module's size, what trained the models (``spec`` of the strong one, ``weak_spec``,
+``adaptation_spec``: digests; ``trained_on``, ``weak_trained_on``: conditions), or instead of ``after`` the ``error`` that
+there is none. Rows that a result file has are not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import product
@@ -28,13 +29,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from experiments.conditions import invocation
 from experiments.decomposition import modular_model
 from experiments.program import program_parser, run
 from experiments.progress import Progress
 from experiments.replacement_models import WEAK_KINDS, Part, strong_part, strong_spec, targets, weak_part, weak_spec
 from experiments.results import ResultFile, Row
-from experiments.runs import trained
+from experiments.runs import Run, trained
 from experiments.settings import RESULTS, Setting, setting_of
 from moda_core.baselines.cnnsplitter import calibrated_scores, public_range, target_range
 from moda_core.data.dataset import Images, subset
@@ -55,12 +55,17 @@ INITIALS = ("identity", "normal")
 
 Cell = tuple[int, str, str]
 _OBJECTIVES = {"MODA": "modular", "ST-composed": "standard"}
+_RANGED = ("CNNSplitter", "CNNSplitter-public")
+_WAYS = (*product(_OBJECTIVES, INITIALS), *((approach, None) for approach in _RANGED))
+_NAMES = ("weak", "weak_epochs", "target", "seed", "approach", "initial")
+_SPECS = ("spec", "weak_spec", "adaptation_spec")
 
 
 @dataclass(frozen=True)
 class _Strong:
     """A strong model cut into modules, the images it saw and did not see, and how good it is."""
 
+    run: Run
     part: Part
     modular: ModularModel
     accuracy: Row
@@ -75,6 +80,7 @@ class _Strong:
 class _Weak:
     """A weak model's answers to the images it learnt from and to those it is tested on; the target is last."""
 
+    run: Run
     target: str
     train: Images
     test: Images
@@ -88,30 +94,93 @@ class _Weak:
 
 
 def measure(setting: Setting, weak_epochs: int) -> None:
-    """Measure the cells of one strong model that its result file lacks; the rows of a cell are written together."""
+    """Measure the rows of one strong model that its result file lacks; those of a cell are written together."""
     file = ResultFile(setting.result_path(QUESTION))
-    file.begin(invocation(setting.device))
-    cells = missing(setting, setting.dataset.classes, weak_epochs)
+    file.begin(setting.invocation())
+    found = {_identity(row, (*_NAMES, *_SPECS)) for row in file.measured()}
+    wanted = _wanted(setting, weak_epochs)
+    lacking = {
+        cell: [head for head in heads if _identity(head, (*_NAMES, *_SPECS)) not in found]
+        for cell, heads in wanted.items()
+    }
+    cells = [cell for cell, heads in lacking.items() if heads]
     with Progress(f"replacement {setting.name} {setting.model}", len(cells)) as progress:
         for seed in dict.fromkeys(seed for seed, _, _ in cells):
             strong = {approach: _strong(setting, objective, seed) for approach, objective in _OBJECTIVES.items()}
             for cell in cells:
                 if cell[0] == seed:
-                    rows = _rows(setting.device, _weak(setting, cell, weak_epochs), strong, seed)
-                    file.extend({**_key(cell, weak_epochs), "strong": setting.model, **row} for row in rows)
+                    weak = _weak(setting, cell, weak_epochs)
+                    rows = {
+                        (row["approach"], row.get("initial")): row for row in _rows(setting.device, weak, strong, seed)
+                    }
+                    file.extend(head | rows[head["approach"], head.get("initial")] for head in lacking[cell])
                     progress.advance()
 
 
 def missing(setting: Setting, classes: Sequence[str], weak_epochs: int) -> list[Cell]:
-    """The cells that a result file lacks: seed, kind of weak model, target class."""
-    file = ResultFile(setting.result_path(QUESTION))
-    cells = product(setting.seeds, WEAK_KINDS, targets(classes))
-    return [cell for cell in cells if not file.has(**_key(cell, weak_epochs))]
+    """The cells of which a result file lacks a row: seed, kind of weak model, target class.
+
+    No images are read for it: rows of models by any spec count, where `measure` asks for those of today's.
+    """
+    found = {_identity(row, _NAMES) for row in ResultFile(setting.result_path(QUESTION)).measured()}
+    return [
+        cell
+        for cell in _cells(setting, classes)
+        if any(_identity(_head(cell, weak_epochs, *way), _NAMES) not in found for way in _WAYS)
+    ]
 
 
-def _key(cell: Cell, weak_epochs: int) -> Row:
+def _cells(setting: Setting, classes: Sequence[str]) -> list[Cell]:
+    return list(product(setting.seeds, WEAK_KINDS, targets(classes)))
+
+
+def _wanted(setting: Setting, weak_epochs: int) -> dict[Cell, list[Row]]:
+    """How each row of each cell begins; a part of the data set is made once, and no two are held at a time."""
+    dataset, cells = setting.dataset, _cells(setting, setting.dataset.classes)
+    strong = {seed: _strong_specs(setting, strong_part(dataset, seed), seed) for seed in setting.seeds}
+    weak = {
+        (seed, kind, target): weak_spec(part, kind, weak_epochs, seed).digest()[:16]
+        for target in targets(dataset.classes)
+        for part in [weak_part(dataset, target)]
+        for seed, kind in product(setting.seeds, WEAK_KINDS)
+    }
+    return {
+        cell: [
+            _head(cell, weak_epochs, approach, initial)
+            | {"strong": setting.model, "weak_spec": weak[cell]}
+            | _specs(strong[cell[0]], approach, initial, cell[0])
+            for approach, initial in _WAYS
+        ]
+        for cell in cells
+    }
+
+
+def _head(cell: Cell, weak_epochs: int, approach: str, initial: str | None) -> Row:
     seed, kind, target = cell
-    return {"kind": "replacement", "weak": kind, "weak_epochs": weak_epochs, "target": target, "seed": seed}
+    head = {"kind": "replacement", "weak": kind, "weak_epochs": weak_epochs, "target": target, "seed": seed}
+    return head | {"approach": approach} | ({} if initial is None else {"initial": initial})
+
+
+def _strong_specs(setting: Setting, part: Part, seed: int) -> dict[str, str]:
+    return {
+        approach: strong_spec(part, setting.model, setting.width, setting.epochs, seed, objective).digest()[:16]
+        for approach, objective in _OBJECTIVES.items()
+    }
+
+
+def _specs(strong: Mapping[str, str], approach: str, initial: str | None, seed: int) -> Row:
+    """What trains the strong model and, where there is one, the layer."""
+    if initial is None:
+        return {"spec": strong["MODA"]}
+    return {"spec": strong[approach], "adaptation_spec": _adaptation(initial, seed).digest()[:16]}
+
+
+def _adaptation(initial: str, seed: int) -> AdaptationSpec:
+    return AdaptationSpec.from_json({"initial": initial, "seed": seed})
+
+
+def _identity(row: Row, names: Sequence[str]) -> tuple[object, ...]:
+    return tuple(row.get(name) for name in names)
 
 
 def _strong(setting: Setting, objective: str, seed: int) -> _Strong:
@@ -120,17 +189,17 @@ def _strong(setting: Setting, objective: str, seed: int) -> _Strong:
     strong = trained(setting.runs, spec, part.dataset, device=setting.device, execution=setting.execution)
     modular = modular_model(strong, part.dataset, device=setting.device)
     found = accuracy(_answers(strong.model, part.dataset.test, setting.device), part.dataset.test.labels)
-    return _Strong(part, modular, {"correct": found.correct, "n": found.samples})
+    return _Strong(strong, part, modular, {"correct": found.correct, "n": found.samples})
 
 
 def _weak(setting: Setting, cell: Cell, weak_epochs: int) -> _Weak:
     seed, kind, target = cell
     part = weak_part(setting.dataset, target)
     spec = weak_spec(part, kind, weak_epochs, seed)
-    model = trained(setting.runs, spec, part.dataset, device=setting.device, execution=setting.execution).model
+    weak = trained(setting.runs, spec, part.dataset, device=setting.device, execution=setting.execution)
     train = subset(part.dataset.train, spec.fraction, spec.seed)
-    answers = [_answers(model, images, setting.device) for images in (train, part.dataset.test)]
-    return _Weak(target, train, part.dataset.test, *answers)
+    answers = [_answers(weak.model, images, setting.device) for images in (train, part.dataset.test)]
+    return _Weak(weak, target, train, part.dataset.test, *answers)
 
 
 def _rows(device: str, weak: _Weak, strong: dict[str, _Strong], seed: int) -> Iterator[Row]:
@@ -138,12 +207,22 @@ def _rows(device: str, weak: _Weak, strong: dict[str, _Strong], seed: int) -> It
     before = _right(weak, weak.test_logits, "before")
     for approach, model in strong.items():
         module = compose(model.modular, [weak.target])
-        shown = {"module_size": model.sizes[weak.target], "strong_accuracy": model.accuracy}
+        shown = {"module_size": model.sizes[weak.target], "strong_accuracy": model.accuracy, **_trained_on(model, weak)}
         for way, answers in _adapted(approach, module, weak, seed, device):
             yield {**way, **before, **_right(weak, answers, "after"), **shown}
         if approach == "MODA":
-            for way, answers in _ranged(module, weak, model, device):
-                yield {**way, **before, **_right(weak, answers, "after"), **shown}
+            for way, scores in _ranged(module, weak, model, device):
+                after = {} if scores is None else _right(weak, scores, "after")
+                yield {**way, **before, **after, **shown}
+
+
+def _trained_on(strong: _Strong, weak: _Weak) -> Row:
+    return {
+        "model": strong.run.digest,
+        "weak_model": weak.run.digest,
+        "trained_on": strong.run.facts["conditions"],
+        "weak_trained_on": weak.run.facts["conditions"],
+    }
 
 
 def _adapted(
@@ -155,26 +234,25 @@ def _adapted(
         for own, images in ((weak.train_logits, weak.train), (weak.test_logits, weak.test))
     )
     for initial in INITIALS:
-        spec = AdaptationSpec.from_json({"initial": initial, "seed": seed})
-        layer = learn_adaptation(train, weak.train.labels, spec)
+        layer = learn_adaptation(train, weak.train.labels, _adaptation(initial, seed))
         yield {"approach": approach, "initial": initial}, torch.nn.functional.linear(test, *layer)
 
 
 def _ranged(
     module: ModularModel, weak: _Weak, strong: _Strong, device: str
-) -> Iterator[tuple[Row, Float[Tensor, "test classes"]]]:
-    """CNNSplitter's way, in both forms. A module whose logit is the same for all samples has no range, and no row."""
+) -> Iterator[tuple[Row, Float[Tensor, "test classes"] | None]]:
+    """CNNSplitter's way, in both forms. A module whose logit is the same for all samples has no range, and so no scores."""
     answers = _answers(module, weak.test, device)[:, 0]
     place = strong.modular.labels.index(weak.target)
-    ranges = {
-        "CNNSplitter": partial(target_range, images=strong.part.validation, position=place),
-        "CNNSplitter-public": partial(public_range, images=strong.part.dataset.train),
-    }
-    for approach, range_of in ranges.items():
+    ranges = (
+        partial(target_range, images=strong.part.validation, position=place),
+        partial(public_range, images=strong.part.dataset.train),
+    )
+    for approach, range_of in zip(_RANGED, ranges, strict=True):
         try:
             over = range_of(module, weak.target, device=device)
         except InvalidInput as error:
-            print(f"{approach}, {weak.target}: {error}", file=sys.stderr)
+            yield {"approach": approach, "error": str(error)}, None
             continue
         scores = calibrated_scores(weak.test_logits, answers, weak.position, over)
         yield {"approach": approach, **over.to_json()}, scores

@@ -83,6 +83,11 @@ class Finished:
         return file_digest(self.place / "model.safetensors")[:16]
 
     @property
+    def spec_digest(self) -> str:
+        """Of the spec, as rows of results name it."""
+        return self.place.name[:16]
+
+    @property
     def wall_s(self) -> float:
         """The time that its epochs took, without what was before, between and after them."""
         return float(sum(report["seconds"] for report in self.facts["history"]))

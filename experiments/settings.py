@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from experiments.conditions import invocation
 from experiments.runs import dataset_digest
 from experiments.subtasks import Subtask, drawn, subtasks
 from moda_core.architectures.catalogue import complete
@@ -80,6 +81,21 @@ class Setting:
     def digest(self) -> str:
         """What training specs call the data set."""
         return dataset_digest(self.dataset)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the data set is, for the record."""
+        dataset = self.dataset
+        return {
+            "name": self.name,
+            "digest": self.digest[:16],
+            "train": len(dataset.train),
+            "test": len(dataset.test),
+        }
+
+    def invocation(self) -> dict[str, Any]:
+        """The conditions of a program that measures in this setting."""
+        return invocation(self.device) | {"dataset": self.about}
 
     def spec(self, seed: int, **changes: Any) -> TrainingSpec:
         """The training spec of a seed: the paper's recipe but for `changes`."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.agenda import Agenda
+from experiments.replacement import INITIALS
 from experiments.replacement_models import WEAK_KINDS
 
 CLASSES = ("a", "b", "c", "d")
@@ -118,14 +119,17 @@ def test_thresholds_are_done_when_all_five_are(agenda, tmp_path):
 
 def test_replacement_is_done_when_every_cell_is(agenda, tmp_path):
     name, file = "replacement few, strong vgg16, seeds 1", "rq2-replacement-few-vgg16-e200.jsonl"
+    ways = [{"approach": one, "initial": initial} for one in ("MODA", "ST-composed") for initial in INITIALS]
+    ways += [{"approach": "CNNSplitter"}, {"approach": "CNNSplitter-public", "error": "no range"}]
     rows = [
-        {"kind": "replacement", "weak": kind, "weak_epochs": 200, "target": target, "seed": 0}
+        {"kind": "replacement", "weak": kind, "weak_epochs": 200, "target": target, "seed": 0, **way}
         for kind in WEAK_KINDS
         for target in CLASSES[:2]
+        for way in ways
     ]
     write(tmp_path, file, rows)
     assert name not in open_ones(agenda(seeds=1))
-    write(tmp_path, file, rows[1:])
+    write(tmp_path, file, rows[:-1])
     assert name in open_ones(agenda(seeds=1))
 
 

@@ -12,6 +12,7 @@ from experiments.runs import trained
 from experiments.settings import Setting
 from moda_core.baselines.cnnsplitter import patched_scores, public_range, target_range
 from moda_core.data.dataset import Dataset, Images, subset
+from moda_core.errors import InvalidInput
 from moda_core.modularity.composition import compose
 from moda_core.modularity.networks import network
 from moda_core.modularity.replacement import replace
@@ -126,18 +127,65 @@ def test_measuring_again_measures_nothing(setting):
     assert setting.result_path(replacement.QUESTION).read_bytes() == content
 
 
-def test_only_the_cell_that_a_stop_left_out_is_measured_again(setting, tmp_path):
-    path = setting.result_path(replacement.QUESTION)
-    elsewhere = changed(setting, results=tmp_path)
-    elsewhere.__dict__["dataset"] = setting.dataset
-    whole = [json.loads(line) for line in path.read_text().splitlines()]
-    kept = [row for row in whole if (row.get("weak"), row.get("target")) != ("underfitted", "b")]
-    elsewhere.result_path(replacement.QUESTION).write_text("".join(json.dumps(row) + "\n" for row in kept))
-    assert replacement.missing(elsewhere, setting.dataset.classes, EPOCHS) == [(0, "underfitted", "b")]
-    replacement.measure(elsewhere, EPOCHS)
-    again = rows_of(elsewhere, weak="underfitted", target="b")
-    stripped = [{key: value for key, value in row.items() if key != "conditions"} for row in again]
-    assert stripped == [
-        {key: value for key, value in row.items() if key != "conditions"}
-        for row in rows_of(setting, weak="underfitted", target="b")
-    ]
+def elsewhere(setting, folder, rows):
+    """The same setting with another result file."""
+    made = changed(setting, results=folder)
+    made.__dict__["dataset"] = setting.dataset
+    made.result_path(replacement.QUESTION).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return made
+
+
+def everything(setting):
+    return [json.loads(line) for line in setting.result_path(replacement.QUESTION).read_text().splitlines()]
+
+
+def without_conditions(rows):
+    return [{key: value for key, value in row.items() if key != "conditions"} for row in rows]
+
+
+@pytest.mark.parametrize("torn", [{}, {"approach": "ST-composed", "initial": "normal"}, {"approach": "CNNSplitter"}])
+def test_only_what_a_stop_left_out_is_measured_again(setting, tmp_path, torn):
+    """Of the cell that was being written, all rows or one."""
+    lost = {"weak": "underfitted", "target": "b", **torn}
+    kept = [row for row in everything(setting) if any(row.get(key) != value for key, value in lost.items())]
+    other = elsewhere(setting, tmp_path, kept)
+    assert replacement.missing(other, setting.dataset.classes, EPOCHS) == [(0, "underfitted", "b")]
+    replacement.measure(other, EPOCHS)
+    assert without_conditions(rows_of(other, **lost)) == without_conditions(rows_of(setting, **lost))
+    assert len(rows_of(other)) == len(rows_of(setting))
+
+
+@pytest.mark.parametrize("spec", ["spec", "weak_spec", "adaptation_spec"])
+def test_rows_of_models_by_other_specs_are_other_rows(setting, tmp_path, spec):
+    row = rows_of(setting, weak="overfitted", target="a", approach="MODA", initial="normal")[0]
+    other = elsewhere(
+        setting, tmp_path, [one | {spec: "another"} if one == row else one for one in everything(setting)]
+    )
+    replacement.measure(other, EPOCHS)
+    assert without_conditions(rows_of(other)[len(rows_of(setting)) :]) == without_conditions([row])
+
+
+def test_rows_name_the_specs_of_the_models_and_where_they_were_trained(setting):
+    part, strong = weak_part(setting.dataset, "b"), strong_part(setting.dataset, 0)
+    (row,) = rows_of(setting, weak="underfitted", target="b", approach="ST-composed", initial="normal")
+    assert row["spec"] == strong_spec(strong, "cnn", 0.25, EPOCHS, 0, "standard").digest()[:16]
+    assert row["weak_spec"] == weak_spec(part, "underfitted", EPOCHS, 0).digest()[:16]
+    assert row["adaptation_spec"] == AdaptationSpec(initial="normal").digest()[:16]
+    assert row["trained_on"]["torch"] == row["weak_trained_on"]["torch"] == torch.__version__
+    conditions = everything(setting)[0]
+    assert conditions["dataset"] == {"name": "quadrants", "digest": setting.digest[:16], "train": 160, "test": 48}
+
+
+def test_a_module_without_a_range_has_a_row_that_says_so(setting, tmp_path, monkeypatch):
+    def constant(*_arguments, **_named):
+        raise InvalidInput("module", "b", "the same logit for all samples", "train longer")
+
+    monkeypatch.setattr(replacement, "public_range", constant)
+    lost = {"weak": "underfitted", "target": "b", "approach": "CNNSplitter-public"}
+    kept = [row for row in everything(setting) if any(row.get(key) != value for key, value in lost.items())]
+    other = elsewhere(setting, tmp_path, kept)
+    replacement.measure(other, EPOCHS)
+    (row,) = rows_of(other, **lost)
+    assert "the same logit" in row["error"]
+    assert "tc_after" not in row
+    assert replacement.missing(other, setting.dataset.classes, EPOCHS) == []
