@@ -188,9 +188,9 @@ class _Reader:
         return Split(node, Value(shape, divided.axis), sources[:1], inputs[:1], divided.before, divided.after)
 
     def _part(self, node: fx.Node, part: Part) -> Operation | None:
-        """Some positions along one axis of a value whose batch is first and stays so."""
+        """Some positions along one axis of a value whose batch is first, stays so, and is not what is divided."""
         value, shape = self.operations[part.source].output, self.trace.shapes[node]
-        if value.axis is None or value.shape[0] != TRACED_BATCH or part.axis_after(0) != 0:
+        if value.axis is None or value.shape[0] != TRACED_BATCH or part.axis_after(0) != 0 or part.divides(0):
             return None
         axis, arguments = part.axis_after(value.axis), ((part.source,), (value,))
         if axis is None:

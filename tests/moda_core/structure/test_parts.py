@@ -9,6 +9,7 @@ from benchmarks.proof import cut
 from moda_core.structure.masking import MaskedModel
 from moda_core.structure.parts import picked
 from moda_core.structure.slicing import plan
+from moda_core.structure.tracing import TRACED_BATCH
 from moda_core.structure.unitgraph import UnitGraph
 
 UNITS = 6
@@ -66,6 +67,26 @@ def every_second(y):
     return y[:, ::2].mean([2, 3])
 
 
+def all_images(y):
+    return y[:].mean([2, 3])
+
+
+def images_up_to_a_bound(y):
+    return y[:1000].mean([2, 3])
+
+
+def first_section_of_images(y):
+    return y.split(64)[0].mean([2, 3])
+
+
+def only_chunk_of_images(y):
+    return y.chunk(1)[0].mean([2, 3])
+
+
+def all_images_on_the_second_axis(y):
+    return y.transpose(0, 1)[:, :].transpose(0, 1).mean([2, 3])
+
+
 PARTS = {
     first_half: (0, 1, 2),
     short_last_chunk: (4, 5),
@@ -77,7 +98,14 @@ PARTS = {
     pixels_before_the_batch: range(UNITS),
 }
 """Which units a part has."""
-UNKNOWN = {every_second: (0, 2, 4), two_columns_of_pixels: range(UNITS)}
+OF_THE_BATCH = (
+    all_images, images_up_to_a_bound, first_section_of_images, only_chunk_of_images, all_images_on_the_second_axis,
+)  # fmt: skip
+UNKNOWN = {
+    every_second: (0, 2, 4),
+    two_columns_of_pixels: range(UNITS),
+    **dict.fromkeys(OF_THE_BATCH, range(UNITS)),
+}
 
 
 @pytest.mark.parametrize(("part", "units"), PARTS.items())
@@ -95,13 +123,15 @@ def test_only_the_units_of_the_part_that_are_in_the_mask_are_held(part, units):
 
 @pytest.mark.parametrize(("part", "units"), {**PARTS, **UNKNOWN}.items())
 @pytest.mark.parametrize("mask", [MASK, [False] * UNITS, [True] * UNITS])
-def test_a_sliced_part_is_the_masked_one(part, units, mask):
+@pytest.mark.parametrize("batch", [3, TRACED_BATCH + 7])
+def test_a_sliced_part_is_the_masked_one_for_fewer_and_for_more_images_than_were_traced(part, units, mask, batch):
     network = Parted(part, len(units)).double().eval()
     graph = UnitGraph.trace(network, (3, 4, 4))
-    masks, images = {graph.layers[0].name: torch.tensor(mask)}, torch.randn(3, 3, 4, 4).double()
+    masks, images = {graph.layers[0].name: torch.tensor(mask)}, torch.randn(batch, 3, 4, 4).double()
     with torch.inference_mode():
         expected = MaskedModel(graph, network, masks, [0, 1]).eval()(images)
         sliced = cut(plan(graph, masks, [0, 1]), network.state_dict())
+        assert expected.shape == (batch, 2)
         assert torch.allclose(sliced(images), expected, rtol=1e-9, atol=1e-12)
 
 
