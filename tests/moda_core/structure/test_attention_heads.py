@@ -235,7 +235,39 @@ def over_the_queries(net, x):
     return (torch.softmax(q @ k.transpose(2, 3), 2) @ v).transpose(1, 2).flatten(2)
 
 
-@pytest.mark.parametrize("attend", [fused, folded_into_the_batch, without_heads, over_the_queries])
+SIDE = 4
+
+
+def rows_of_pixels(net, x):
+    """Axial attention: every pixel attends to its own row of the image."""
+    t = x.unflatten(1, (SIDE, SIDE))
+    return (torch.softmax(net.q(t) @ net.k(t).transpose(2, 3), -1) @ net.v(t)).flatten(1, 2)
+
+
+def rows_of_the_image_itself(net, x):
+    """The same with values that no linear layer made."""
+    t = x.unflatten(1, (SIDE, SIDE))
+    return F.pad(torch.softmax(net.q(t) @ net.k(t).transpose(2, 3), -1) @ t, (0, INNER - EMBEDDING)).flatten(1, 2)
+
+
+def windows_beside_each_other(net, x):
+    """Windows on axis 1: divisions of the tokens, not of what a linear layer puts out."""
+    q, k, v = (one(x).reshape(x.shape[0], 2, TOKENS // 2, INNER) for one in (net.q, net.k, net.v))
+    return (torch.softmax(q @ k.transpose(2, 3), -1) @ v).flatten(1, 2)
+
+
+@pytest.mark.parametrize(
+    "attend",
+    [
+        fused,
+        folded_into_the_batch,
+        without_heads,
+        over_the_queries,
+        rows_of_pixels,
+        rows_of_the_image_itself,
+        windows_beside_each_other,
+    ],
+)
 def test_attention_whose_heads_are_hidden_or_that_is_none_has_no_layer_and_is_computed_whole(attend):
     graph, network = traced(attend)
     assert graph.layers == ()
@@ -243,6 +275,51 @@ def test_attention_whose_heads_are_hidden_or_that_is_none_has_no_layer_and_is_co
     with torch.inference_mode():
         sliced = cut(plan(graph, {}, [0, 1]), network.state_dict())
         assert torch.allclose(sliced(images), network(images), atol=1e-6)
+
+
+def test_rows_of_a_convolutions_images_are_no_heads():
+    """Axial attention with channels last: the values' second axis counts the rows of the image."""
+
+    class Axial(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.q, self.head = nn.Conv2d(3, 7, 1), nn.Linear(7, 7), nn.Linear(7, 2)
+
+        def forward(self, x):
+            t = self.conv(x).permute(0, 2, 3, 1)
+            return self.head((F.softmax(self.q(t) @ t.transpose(2, 3), -1) @ t).mean([1, 2]))
+
+    network = Axial().eval()
+    graph = UnitGraph.trace(network, (3, 5, 6))
+    assert graph.layers == ()
+    images = torch.randn(3, 3, 5, 6)
+    with torch.inference_mode():
+        sliced = cut(plan(graph, {}, [0, 1]), network.state_dict())
+        assert torch.allclose(sliced(images), network(images), atol=1e-6)
+
+
+def test_heads_that_a_convolution_makes_are_units():
+    class Convolved(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qkv, self.out, self.head = nn.Conv2d(3, 3 * INNER, 1), nn.Conv2d(INNER, 4, 1), nn.Linear(4, 2)
+
+        def forward(self, x):
+            q, k, v = self.qkv(x).flatten(2).unflatten(1, (3, HEADS, WIDTH)).unbind(1)
+            mixed = torch.softmax(q.transpose(2, 3) @ k, -1) @ v.transpose(2, 3)
+            joined = mixed.transpose(2, 3).reshape(x.shape[0], INNER, 4, 4)
+            return self.head(F.relu(self.out(joined)).mean([2, 3]))
+
+    torch.manual_seed(0)
+    network = Convolved().double().eval()
+    graph = UnitGraph.trace(network, IMAGE)
+    heads, rest = graph.layers
+    assert (heads.units, heads.axis) == (HEADS, 1)
+    masks = {heads.name: torch.tensor([True, False, True]), rest.name: torch.ones(4, dtype=torch.bool)}
+    images = torch.randn(3, *IMAGE).double()
+    with torch.inference_mode():
+        expected = MaskedModel(graph, network, masks, [0, 1]).eval()(images)
+        assert torch.allclose(cut(plan(graph, masks, [0, 1]), network.state_dict())(images), expected, atol=1e-9)
 
 
 def test_a_position_embedding_under_a_dead_sum_is_given_to_every_image():
@@ -273,4 +350,5 @@ def test_the_small_vision_transformer_has_heads_and_mlp_units_in_each_block():
 @pytest.mark.parametrize("name", ["torchvision/vit_b_16", "torchvision/swin_t", "torchvision/swin_v2_t"])
 def test_torchvisions_fused_attention_has_no_heads(name):
     graph = unit_graph(complete(name, classes=4, channels=3, image_size=64))
+    assert graph.layers
     assert {layer.axis for layer in graph.layers} <= {2, 3}
