@@ -1,4 +1,4 @@
-"""What a training run leaves behind after each epoch, so that another process can go on from there."""
+"""What a training run leaves behind between epochs, so that another process can go on from there."""
 
 from __future__ import annotations
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from moda_core.errors import InvalidInput
 
 __all__ = ["EAGER", "Execution"]
 
@@ -20,11 +23,23 @@ class Execution:
             waits for Python; CUDA only.
         deterministic: cuDNN and torch use deterministic algorithms only, so that on CUDA too one seed
             gives one result to the bit.
+        seconds_between_checkpoints: an epoch that ends sooner after the last save is not saved, the
+            run's last excepted; 0 saves every epoch. What a process that dies has done since is lost.
     """
 
     compiled: bool = False
     captured: bool = False
     deterministic: bool = False
+    seconds_between_checkpoints: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seconds_between_checkpoints < math.inf:
+            raise InvalidInput(
+                "seconds_between_checkpoints",
+                self.seconds_between_checkpoints,
+                "not a length of time",
+                "give a number of seconds of at least 0",
+            )
 
 
 EAGER = Execution()

@@ -1,4 +1,4 @@
-"""Activation-driven training: the paper's recipe, resumable after every epoch.
+"""Activation-driven training: the paper's recipe, resumable after every epoch that was saved.
 
 SGD with Nesterov momentum; the learning rate falls along a cosine, epoch by epoch, from its first
 value towards zero after the last. Weights and images lie channels-last; on CUDA the network runs in
@@ -7,9 +7,7 @@ bfloat16 autocast, on the CPU in float32, where one seed gives one result to the
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -17,27 +15,18 @@ from torch import nn
 
 from moda_core.data.batches import Batches
 from moda_core.data.dataset import Images
-from moda_core.errors import Cancelled, Conflict, InvalidInput, TrainingFailure
+from moda_core.errors import Cancelled, TrainingFailure
 from moda_core.specs import InputSpec, TrainingSpec
 from moda_core.structure.unitgraph import UnitGraph
-from moda_core.training.checkpoints import Checkpoint, Checkpoints, captured, restore
+from moda_core.training.checkpoints import Checkpoints
 from moda_core.training.criteria import Criterion, criterion_of
-from moda_core.training.diagnosis import first_failure
 from moda_core.training.distributed import ALONE, Ranks
 from moda_core.training.execution import EAGER, Execution
 from moda_core.training.reports import EpochReport
-from moda_core.training.steps import LAYOUT, Step
+from moda_core.training.run import Run, has_batch_norm, lay_out
 from moda_core.training.surroundings import borrowed_generators, deterministic_algorithms, never
 
-__all__ = ["STEPS_BETWEEN_CHECKS", "descend", "learning_rate", "train"]
-
-STEPS_BETWEEN_CHECKS = 50
-"""After how many steps a loss that is no longer finite ends a long epoch early."""
-
-
-def learning_rate(recipe: TrainingSpec, epoch: int) -> float:
-    """The rate of an epoch, counted from 0: half a cosine over all epochs."""
-    return recipe.learning_rate * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
+__all__ = ["descend", "train"]
 
 
 def train(
@@ -112,7 +101,8 @@ def descend(
         execution: how, one of several equal ways.
         ranks: the processes that train together, each with its share of every batch; `criterion` is
             of the same. Checkpoints, read by all, are saved by the first, which alone has progress.
-        checkpoints: where one is saved after every epoch, before `progress` hears of it.
+        checkpoints: where epochs are saved, before `progress` hears of them: the last, those that
+            `execution` asks for (by default every one), and the last whole one of a run that ends early.
         progress: hears of every epoch.
         cancelled: asked before every step; several ranks stop together, a few steps later.
 
@@ -132,7 +122,7 @@ def descend(
         borrowed_generators(torch.device(device), recipe.seed) as generators,
         deterministic_algorithms(execution.deterministic),
     ):
-        run = _Run(model, criterion, recipe, identity, torch.device(device), execution, generators, ranks)
+        run = Run(model, criterion, recipe, identity, torch.device(device), execution, generators, ranks)
         batches = Batches(
             images,
             input,
@@ -142,7 +132,7 @@ def descend(
             flip=flip,
             device=device,
             share=ranks.share,
-            least=2 * ranks.world if _has_batch_norm(model) else 2,
+            least=2 * ranks.world if has_batch_norm(model) else 2,
         )
         checkpoint = None if checkpoints is None else checkpoints.load()
         ranks.require_same("the latest checkpoint's epoch", 0 if checkpoint is None else checkpoint.epoch)
@@ -151,152 +141,27 @@ def descend(
         ranks.adopt_first(model)
         cancelled = ranks.together(cancelled)
         while len(run.history) < recipe.epochs:
-            report = run.epoch(batches, cancelled)
+            report = _whole(run, batches, checkpoints, cancelled)
             ranks.first(partial(_tell, run, report, checkpoints, progress))
         ranks.adopt_first(model)  # its running statistics
-    _lay_out(model.eval(), torch.contiguous_format)
+    lay_out(model.eval(), torch.contiguous_format)
     return tuple(run.history)
 
 
-class _Run:
-    """A training run: all that changes from step to step, and the reports so far."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        criterion: Criterion,
-        recipe: TrainingSpec,
-        identity: str,
-        device: torch.device,
-        execution: Execution,
-        generators: Mapping[str, torch.Generator],
-        ranks: Ranks,
-    ) -> None:
-        _check_batch_norm(model, recipe, ranks)
-        _check_execution(execution, ranks)
-        on_cuda = device.type == "cuda"
-        self.optimizer = torch.optim.SGD(
-            model.to(device).train().parameters(),
-            lr=torch.tensor(recipe.learning_rate, device=device) if on_cuda else recipe.learning_rate,
-            momentum=recipe.momentum,
-            nesterov=recipe.momentum > 0,
-            weight_decay=recipe.weight_decay,
-            fused=on_cuda,
-        )
-        self.step = Step(criterion, self.optimizer, device, execution, ranks)
-        self.model = _lay_out(model, LAYOUT)
-        self.terms, self.ranks = criterion.terms, ranks
-        self.recipe, self.identity, self.device, self.generators = recipe, identity, device, generators
-        self.history: list[EpochReport] = []
-        self.seconds: list[float] = []
-
-    def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on after a checkpoint of the same run."""
-        if checkpoint.state.get("spec") != self.identity:
-            raise Conflict("the checkpoint belongs to another training spec", "give every spec its own checkpoints")
-        restore(checkpoint.tensors, self.model, self.optimizer, self.generators)
-        self.history = [EpochReport.from_json(report) for report in checkpoint.state["history"]]
-
-    def checkpoint(self) -> Checkpoint:
-        """The run as it is between two epochs."""
-        return Checkpoint(
-            epoch=len(self.history),
-            tensors=captured(self.model, self.optimizer, self.generators),
-            state={"spec": self.identity, "history": [report.to_json() for report in self.history]},
-        )
-
-    def epoch(self, batches: Batches, cancelled: Callable[[], bool]) -> EpochReport:
-        """One pass over the images; next to nothing is read back from the device before its end."""
-        begun, samples = time.perf_counter(), 0
-        rate = learning_rate(self.recipe, len(self.history))
-        self.step.set_rate(rate)
-        before = captured(self.model, self.optimizer, self.generators, self.device)
-        drawn_from = [self.generators[name] for name in self.generators if name != "batches"]
-        self.ranks.seed(drawn_from, self.recipe.seed, len(self.history))
-        sums = torch.zeros(3 + len(self.terms), dtype=torch.float64, device=self.device)
-        for number, (pixels, labels) in enumerate(batches, 1):
-            if cancelled():
-                raise Cancelled("training")
-            means = self.step(pixels, labels)
-            if len(labels):  # a rank may have no share of a small last batch
-                sums += means * len(labels)
-            samples += len(labels)
-            if number % STEPS_BETWEEN_CHECKS == 0 and self.ranks.world == 1 and not sums.isfinite().all():
-                break
-        *totals, joint = self.ranks.total(torch.cat((sums, sums.new_tensor([samples])))).tolist()
-        averages = [total / joint for total in totals]
-        if not self._finite(averages):
-            raise self._failure(before, batches, rate)
-        return self._reported(averages, rate, int(joint), time.perf_counter() - begun)
-
-    def _finite(self, means: list[float]) -> bool:
-        """Whether the epoch left numbers behind, on every rank."""
-        weights = [t.isfinite().all() for t in self.model.state_dict().values() if t.is_floating_point()]
-        finite = all(map(math.isfinite, means)) and bool(torch.stack(weights).all())
-        return not self.ranks.agreed(not finite)
-
-    def _failure(self, before: Mapping[str, torch.Tensor], batches: Batches, rate: float) -> TrainingFailure:
-        """The error that says where the numbers of an epoch ended; on several ranks, when only."""
-        where = ""
-        if self.ranks.world == 1:
-            restore(before, self.model, self.optimizer, self.generators)
-            where = f"; first was {first_failure(self.step, self.model, batches)}"
-        return TrainingFailure(
-            f"the loss was no longer finite in epoch {len(self.history) + 1} at learning rate {rate:g}{where}",
-            "lower the learning rate or the weights of the modular losses",
-        )
-
-    def _reported(self, means: list[float], rate: float, samples: int, seconds: float) -> EpochReport:
-        loss, cross_entropy, *terms, accuracy = means
-        epoch = len(self.history) + 1
-        self.seconds.append(seconds)
-        report = EpochReport(
-            epoch=epoch,
-            epochs=self.recipe.epochs,
-            loss=loss,
-            cross_entropy=cross_entropy,
-            terms=dict(zip(self.terms, terms, strict=True)),
-            accuracy=accuracy,
-            learning_rate=rate,
-            samples_per_s=samples / seconds,
-            seconds=seconds,
-            remaining_s=(self.recipe.epochs - epoch) * sum(self.seconds) / len(self.seconds),
-        )
-        self.history.append(report)
-        return report
-
-
-def _lay_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
-    return model.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]  # torch's stubs lack it
+def _whole(run: Run, batches: Batches, checkpoints: Checkpoints | None, cancelled: Callable[[], bool]) -> EpochReport:
+    """One epoch; if it ends early, the one before it is kept. All ranks end early together."""
+    try:
+        return run.epoch(batches, cancelled)
+    except (Cancelled, TrainingFailure):
+        if checkpoints is not None:
+            run.ranks.first(partial(run.keep_before, checkpoints))
+        raise
 
 
 def _tell(
-    run: _Run, report: EpochReport, checkpoints: Checkpoints | None, progress: Callable[[EpochReport], None] | None
+    run: Run, report: EpochReport, checkpoints: Checkpoints | None, progress: Callable[[EpochReport], None] | None
 ) -> None:
-    if checkpoints is not None:
-        checkpoints.save(run.checkpoint())
+    if checkpoints is not None and run.checkpoint_due():
+        run.keep(checkpoints)
     if progress is not None:
         progress(report)
-
-
-def _has_batch_norm(model: nn.Module) -> bool:
-    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-    return any(isinstance(module, norms) for module in model.modules())
-
-
-def _check_batch_norm(model: nn.Module, recipe: TrainingSpec, ranks: Ranks) -> None:
-    least = 2 * ranks.world
-    if recipe.batch_size < least and _has_batch_norm(model):
-        raise InvalidInput(
-            "batch_size",
-            recipe.batch_size,
-            "a network with batch norm cannot train on single samples",
-            f"give {least} or more",
-        )
-
-
-def _check_execution(execution: Execution, ranks: Ranks) -> None:
-    if execution.captured and ranks.world > 1:
-        raise InvalidInput(
-            "captured", True, "steps that wait for other processes are not recorded", "leave it off, or use one process"
-        )

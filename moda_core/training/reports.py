@@ -19,7 +19,8 @@ class EpochReport:
         terms: what the loss adds to the cross-entropy, by name, without their weights: affinity,
             dispersion and compactness (eq. 7) for the modular objective.
         accuracy: on the augmented training images, in training mode, from 0 to 1.
-        remaining_s: the epochs left at the mean speed of this process.
+        seconds: of the epoch's steps; saving it, and telling of it, is not among them.
+        remaining_s: the epochs left at the mean speed of this process, saving not counted.
     """
 
     epoch: int

@@ -10,7 +10,9 @@ from moda_core.errors import Cancelled, Conflict, Corrupt, InvalidInput, Trainin
 from moda_core.specs import InputSpec, TrainingSpec
 from moda_core.structure.unitgraph import UnitGraph
 from moda_core.training.checkpoints import Checkpoint
-from moda_core.training.loop import STEPS_BETWEEN_CHECKS, descend, learning_rate, train
+from moda_core.training.execution import Execution
+from moda_core.training.loop import descend, train
+from moda_core.training.run import STEPS_BETWEEN_CHECKS, learning_rate
 
 DOOR = InputSpec(image_size=8, channels=1, mean=(0.5,), std=(0.25,))
 
@@ -178,6 +180,63 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(interruption, chan
     assert equal(kept.saved[-1].tensors, whole.saved[-1].tensors)
     assert untimed(found) == untimed(expected)
     assert [report.epoch for report in heard] == [3, 4]
+
+
+RARELY = Execution(seconds_between_checkpoints=1e9)
+
+
+def test_epochs_that_follow_too_soon_are_not_saved_but_for_the_last():
+    kept, often = Kept(), Kept()
+    run(network(), spec(), checkpoints=kept, execution=RARELY)
+    run(network(), spec(), checkpoints=often)
+    assert [checkpoint.epoch for checkpoint in kept.saved] == [4]
+    assert equal(kept.saved[0].tensors, often.saved[-1].tensors)
+
+
+def test_the_time_between_checkpoints_runs_from_one_save_to_the_next(monkeypatch):
+    kept, clock = Kept(), itertools.count(0.0, 20.0)  # read at the start, after an epoch, after a save
+    monkeypatch.setattr("moda_core.training.run.time.monotonic", lambda: next(clock))
+    execution = Execution(seconds_between_checkpoints=30.0)
+    run(network(), spec(epochs=7), checkpoints=kept, execution=execution)
+    assert [checkpoint.epoch for checkpoint in kept.saved] == [2, 4, 6, 7]
+
+
+@pytest.mark.parametrize("first", [RARELY, Execution()])
+def test_a_cancelled_run_leaves_its_last_whole_epoch_once(first):
+    kept, often = Kept(), Kept()
+    run(network(), spec(epochs=4), checkpoints=often)
+    answers = itertools.chain([False] * 12, itertools.repeat(True))  # five steps an epoch
+    with pytest.raises(Cancelled):
+        run(network(), spec(), checkpoints=kept, execution=first, cancelled=lambda: next(answers))
+    assert kept.saved[-1].epoch == 2
+    assert equal(kept.saved[-1].tensors, often.saved[1].tensors)
+    saved = len(kept.saved)
+    with pytest.raises(Cancelled):  # nothing new
+        run(network(), spec(), checkpoints=kept, execution=RARELY, cancelled=lambda: True)
+    assert len(kept.saved) == saved
+
+
+def test_a_run_that_is_cancelled_in_its_first_epoch_leaves_nothing():
+    kept = Kept()
+    with pytest.raises(Cancelled):
+        run(network(), spec(), checkpoints=kept, execution=RARELY, cancelled=lambda: True)
+    assert kept.saved == []
+
+
+@pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf])
+def test_a_time_between_checkpoints_is_a_length_of_time(seconds):
+    with pytest.raises(InvalidInput, match="seconds_between_checkpoints"):
+        Execution(seconds_between_checkpoints=seconds)
+
+
+def test_a_run_that_fails_leaves_its_last_whole_epoch():
+    kept, model = Kept(), network()
+    steps = itertools.count()
+    model[-1].weight.register_hook(lambda gradient: gradient * (math.inf if next(steps) == 12 else 1.0))
+    with pytest.raises(TrainingFailure, match="epoch 3"):
+        run(model, spec(), checkpoints=kept, execution=RARELY)
+    assert [checkpoint.epoch for checkpoint in kept.saved] == [2]
+    assert all(tensor.isfinite().all() for tensor in kept.saved[0].tensors.values() if tensor.is_floating_point())
 
 
 def test_a_finished_run_is_only_loaded():

@@ -1,12 +1,14 @@
 """A run stopped after any epoch and resumed, against the run that was never stopped: equal to the bit."""
 
 import hashlib
+import itertools
 
 import pytest
 import torch
 from torch import nn
 
 from moda_core.data.dataset import Images
+from moda_core.errors import Cancelled
 from moda_core.specs import InputSpec, TrainingSpec
 from moda_core.structure.unitgraph import UnitGraph
 from moda_core.training.execution import EAGER, Execution
@@ -14,6 +16,9 @@ from moda_core.training.loop import train
 
 DOOR = InputSpec(image_size=8, channels=3, mean=(0.5,) * 3, std=(0.25,) * 3)
 EPOCHS = 4
+STEPS = 5
+"""Of an epoch."""
+RARELY = Execution(seconds_between_checkpoints=1e9)
 ON_CUDA = pytest.param(
     "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA")]
 )
@@ -69,12 +74,18 @@ def run(model, spec, checkpoints, *, stop_after=None, device="cpu", execution=EA
     """Train until the end, or until just after a checkpoint."""
 
     def progress(report):
-        if report.epoch == stop_after:
+        if report.epoch == stop_after and execution is not RARELY:
             raise Stopped
 
     graph = UnitGraph.trace(network(), (3, 8, 8))
+    steps = itertools.count()
+
+    def cancelled():
+        """In the middle of the epoch after."""
+        return execution is RARELY and stop_after is not None and next(steps) == STEPS * stop_after + 2
+
     options = {"mirror": True, "device": device, "execution": execution, "checkpoints": checkpoints}
-    return train(model, graph, images(), spec, DOOR, progress=progress, **options)
+    return train(model, graph, images(), spec, DOOR, progress=progress, cancelled=cancelled, **options)
 
 
 def digest(tensors):
@@ -91,7 +102,7 @@ def finished(stop_after, spec, **options):
     """Digests of weights, and of the last checkpoint's tensors, of a run that was stopped, or not."""
     kept = Kept()
     if stop_after is not None:
-        with pytest.raises(Stopped):
+        with pytest.raises((Stopped, Cancelled)):
             run(network(), spec, kept, stop_after=stop_after, **options)
         assert kept.latest.epoch == stop_after
     model = network(seed=0 if stop_after is None else 9)  # its weights come from the checkpoint
@@ -114,6 +125,11 @@ def whole(spec):
 @pytest.mark.parametrize("stop_after", range(1, EPOCHS + 1))
 def test_a_stop_after_any_epoch_leaves_no_trace(spec, whole, stop_after):
     assert finished(stop_after, spec) == whole
+
+
+@pytest.mark.parametrize("stop_after", range(1, EPOCHS))
+def test_nor_does_being_cancelled_where_epochs_are_rarely_saved(spec, whole, stop_after):
+    assert finished(stop_after, spec, execution=RARELY) == whole
 
 
 def test_the_digest_sees_the_last_bit(whole, spec):
