@@ -56,6 +56,7 @@ def _trained(spec: MwtSpec, dataset: Dataset, how: How, checkpoints: CheckpointF
         mirror=dataset.mirror,
         device=how.device,
         execution=how.execution,
+        ranks=how.ranks,
         checkpoints=checkpoints,
         progress=how.progress,
     )

@@ -2,8 +2,11 @@
 
 ``kind: reuse``, one per sub-task: ``approach``, ``seed``, ``classes`` (indices), ``accuracy``, and for what is
 composed ``threshold``, ``whole`` (the uncut model's accuracy within the same classes, on the same images),
-``kept_parameters``, ``kept_flops`` (as sliced; ``..._undropped`` as the paper counts), ``original_...``.
-``kind: modules``, one per model and τ: see `experiments.modules`.
+``kept_parameters``, ``kept_flops`` (as sliced; ``..._undropped`` as the paper counts), ``original_...``, ``seconds``.
+``kind: modules``, one per model and τ: see `experiments.modules`; also how many sub-tasks were composed by then
+(``reuse_tasks``), and in how many seconds together (``reuse_s``).
+All have ``model``, the digest of its file, and ``spec``, the digest of what it was trained by. Where MwT fails,
+a row has ``error`` in place of its measures.
 
 ``ST`` is the standard model asked for the best of the sub-task's classes; ``ST-composed`` the same
 model decomposed and composed like the others: what masks alone would give. ``MwT`` is composed
@@ -12,11 +15,12 @@ without fine-tuning, ``MwT+generators`` too, with its mask generators kept; ``Mw
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from decimal import Decimal
 
 from experiments import training
-from experiments.composers import ModuleComposer
+from experiments.composers import ModuleComposer, exact
 from experiments.decomposition import modular_model
 from experiments.evaluation import Evaluation
 from experiments.mwt_composers import FineTunedComposer, MwtComposer
@@ -26,7 +30,8 @@ from experiments.reuse import Composer, Reuse
 from experiments.runs import Run
 from experiments.settings import Setting
 from experiments.subtasks import Subtask
-from moda_core.baselines.mwt.modules import THRESHOLD
+from moda_core.baselines.mwt.modules import THRESHOLD, ModuleMasks
+from moda_core.errors import Conflict, TrainingFailure
 from moda_core.modularity.networks import full_network
 
 __all__ = ["COMPOSED", "FINE_TUNED", "MWT_COMPOSED", "Recorder"]
@@ -53,23 +58,39 @@ class Recorder:
         self._record(approach, seed, run, ModuleComposer(model, run.digest, threshold, device=setting.device), tasks)
 
     def mwt(self, approach: str, seed: int, tasks: Sequence[Subtask]) -> None:
-        """Reuse and modules of an approach of `MWT_COMPOSED` at MwT's own τ."""
-        setting, device = self.setting, self.setting.device
-        run = training.of_mwt(setting, seed)
-        masks = mwt_modules(run, setting.dataset, THRESHOLD, device=device)
+        """Reuse and modules of an approach of `MWT_COMPOSED` at MwT's own τ; if it has none, a row that says why."""
+        about = {"kind": "modules", "approach": approach, "seed": seed}
+        about |= {"spec": training.mwt_spec(self.setting, seed).digest()[:16], "threshold": exact(THRESHOLD)}
+        try:
+            run = training.of_mwt(self.setting, seed)
+        except TrainingFailure as error:
+            self._fail(about, error)
+            return
+        try:
+            masks = mwt_modules(run, self.setting.dataset, THRESHOLD, device=self.setting.device)
+        except Conflict as error:
+            self._fail(about | {"model": run.digest}, error)
+            return
+        self._record(approach, seed, run, self._mwt_composer(approach, seed, run, masks), tasks)
+
+    def _mwt_composer(self, approach: str, seed: int, run: MwtRun, masks: ModuleMasks) -> Composer:
+        dataset, device = self.setting.dataset, self.setting.device
         if approach == FINE_TUNED:
-            composer: Composer = FineTunedComposer(run, masks, setting.dataset, seed=seed, device=device)
-        else:
-            kept = approach != training.MWT
-            composer = MwtComposer(run, masks, keep_generators=kept, device=device)
-        self._record(approach, seed, run, composer, tasks)
+            return FineTunedComposer(run, masks, dataset, seed=seed, device=device)
+        return MwtComposer(run, masks, keep_generators=approach != training.MWT, device=device)
+
+    def _fail(self, about: Row, error: Conflict | TrainingFailure) -> None:
+        print(f"{about['approach']}, seed {about['seed']}: {error}", file=sys.stderr)
+        if not self.file.has(**about, error=str(error)):
+            self.file.append(about | {"error": str(error)})
 
     def standard(self, seed: int, tasks: Sequence[Subtask]) -> None:
         """The standard model, uncut, within each sub-task's classes."""
         run = training.of_approach(self.setting, "ST", seed)
         evaluation = _evaluation(self.setting, run)
         logits = evaluation.logits(full_network(run.model.architecture, run.model.weights, self.setting.device))
-        head = {"kind": "reuse", "approach": "ST", "seed": seed, "model": run.digest, "threshold": None}
+        head = {"kind": "reuse", "approach": "ST", "seed": seed, "spec": run.spec_digest, "model": run.digest}
+        head |= {"threshold": None}
         rows = [{**head, "images_per_class": evaluation.per_class, "classes": list(task)} for task in tasks]
         new = self._new(rows)
         self.file.extend({**row, "accuracy": evaluation.correct_within(logits, row["classes"])} for row in new)
@@ -77,19 +98,24 @@ class Recorder:
     def _record(
         self, approach: str, seed: int, run: Run | MwtRun, composer: Composer, tasks: Sequence[Subtask]
     ) -> None:
-        reuse = Reuse(run.place, _evaluation(self.setting, run), device=self.setting.device)
-        head = {"approach": approach, "seed": seed}
+        reuse = Reuse(run.place, _evaluation(self.setting, run), conditions=self.setting.invocation())
+        head = {"approach": approach, "seed": seed, "spec": run.spec_digest}
         rows = reuse.measure(composer, tasks, f"reuse of {approach} at τ {composer.identity['threshold']}, seed {seed}")
-        self.file.adopt(self._new([{"kind": "reuse", **head, **row} for row in rows]), reuse.file)
         about = {"kind": "modules", **head, **composer.identity}
-        if not self.file.has(**about):
-            self.file.append(about | composer.modules())
+        modules = [] if self.file.has(**about) else [about | composer.modules() | _time(rows)]
+        self.file.adopt(self._new([{"kind": "reuse", **head, **row} for row in rows]), reuse.file, own=modules)
 
     def _new(self, rows: Sequence[Row]) -> list[Row]:
         """The rows that the file lacks, which it is given next."""
         new = [row for row in rows if _key(row) not in self._recorded]
         self._recorded |= {_key(row) for row in new}
         return new
+
+
+def _time(rows: Sequence[Row]) -> Row:
+    """How many compositions were timed, and how long they took."""
+    timed = [row["seconds"] for row in rows if "seconds" in row]
+    return {"reuse_tasks": len(timed), "reuse_s": round(sum(timed), 3)}
 
 
 def _evaluation(setting: Setting, run: Run | MwtRun) -> Evaluation:
@@ -100,5 +126,5 @@ def _evaluation(setting: Setting, run: Run | MwtRun) -> Evaluation:
 
 
 def _key(row: Row) -> tuple[object, ...]:
-    named = ("approach", "seed", "model", "threshold", "images_per_class")
-    return (*(row[name] for name in named), tuple(row["classes"]))
+    named = ("approach", "seed", "spec", "model", "threshold", "tuning", "images_per_class")
+    return (*(row.get(name) for name in named), tuple(row["classes"]))

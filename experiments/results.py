@@ -36,7 +36,8 @@ class ResultFile:
         self.path = path
         self._rows = _parsed(path)
         self._conditions: Row | None = None
-        self._stated = self._checked = False
+        self._stated = {row["id"] for row in self._rows if row.get("kind") == "conditions"}
+        self._checked = False
 
     def rows(self) -> list[Row]:
         """All rows, those of conditions included."""
@@ -58,7 +59,6 @@ class ResultFile:
         """
         identity = sha256(canonical_json(dict(conditions)))[:8]
         self._conditions = {"kind": "conditions", "id": identity, **conditions}
-        self._stated = self.has(kind="conditions", id=identity)
         return identity
 
     def append(self, row: Row) -> Row:
@@ -72,26 +72,27 @@ class ResultFile:
     def extend(self, rows: Iterable[Row]) -> list[Row]:
         """Add rows, all at once; returned as `append` does."""
         added = [self._under_conditions(row) for row in rows]
-        if not added:
-            return []
-        stated = [] if self._conditions is None or self._stated else [self._conditions]
-        self._store([*stated, *added])
-        self._stated = True
+        self._store(added, [])
         return added
 
-    def adopt(self, rows: Iterable[Row], source: ResultFile) -> None:
-        """Add rows that were measured for another file, under the conditions that it states."""
-        added = list(rows)
-        named = {row["conditions"] for row in added}
-        stated = [row for row in source.rows() if row.get("kind") == "conditions" and row["id"] in named]
-        self._store([row for row in stated if not self.has(kind="conditions", id=row["id"])] + added)
+    def adopt(self, rows: Iterable[Row], source: ResultFile, *, own: Iterable[Row] = ()) -> None:
+        """Add rows that were measured for another file, under the conditions that it states, with `own` ones all at once."""
+        added = [*rows, *map(self._under_conditions, own)]
+        self._store(added, [row for row in source.rows() if row.get("kind") == "conditions"])
 
-    def _store(self, rows: Sequence[Row]) -> None:
-        if rows:
-            lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
-            _write(self.path, lines, checked=self._checked)
-            self._checked = True
-            self._rows += rows
+    def _store(self, rows: Sequence[Row], known: Sequence[Row]) -> None:
+        """Write rows, and before them what they were measured under, where the file does not state it."""
+        if not rows:
+            return
+        lacking = {row["conditions"] for row in rows if "conditions" in row} - self._stated
+        own = [] if self._conditions is None else [self._conditions]
+        conditions = {row["id"]: row for row in (*known, *own) if row["id"] in lacking}
+        stored = [*conditions.values(), *rows]
+        lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in stored).encode()
+        _write(self.path, lines, checked=self._checked)
+        self._checked = True
+        self._stated |= set(conditions)
+        self._rows += stored
 
     def _under_conditions(self, row: Row) -> Row:
         return row if self._conditions is None else {"conditions": self._conditions["id"], **row}

@@ -1,21 +1,25 @@
 """How well compositions of one model do, and what they cost: measured once, kept beside the model.
 
-Every composed model is cut out and run, on the test images of its classes alone.
+Every composed model is cut out and run, on the test images of its classes alone. A row's ``seconds`` are all that
+it took, so that those of a model add up to the time of its reuse (the first has the uncut model's answers in it).
+A composition that cannot be trained has a row with ``error`` in place of its measures.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from experiments.conditions import invocation
 from experiments.evaluation import Evaluation
 from experiments.progress import Progress
 from experiments.results import ResultFile, Row
 from experiments.subtasks import Subtask
+from moda_core.errors import TrainingFailure
 
 __all__ = ["Composer", "Reuse"]
 
@@ -46,11 +50,12 @@ class Reuse:
     Args:
         place: the folder of the run.
         evaluation: on the device where composed models run.
+        conditions: what is measured under; those of a program on the CPU by default.
     """
 
-    def __init__(self, place: Path, evaluation: Evaluation, *, device: str = "cpu") -> None:
+    def __init__(self, place: Path, evaluation: Evaluation, *, conditions: Row | None = None) -> None:
         self.file = ResultFile(place / "reuse.jsonl")
-        self.evaluation, self.device = evaluation, device
+        self.evaluation, self.conditions = evaluation, conditions or invocation("cpu")
         self._known = {_key(row): row for row in self.file.measured()}
 
     def measure(self, composer: Composer, tasks: Sequence[Subtask], what: str) -> list[Row]:
@@ -65,17 +70,25 @@ class Reuse:
         wanted = {task: _key({**head, "classes": list(task)}) for task in tasks}
         missing = [task for task, key in wanted.items() if key not in self._known]
         if missing:
-            self.file.begin(invocation(self.device))
+            self.file.begin(self.conditions)
+            begun = time.perf_counter()
             logits = self.evaluation.logits(composer.whole())
             with Progress(what, len(tasks), done=len(tasks) - len(missing)) as progress:
                 for task in missing:
-                    network, costs = composer.composed(task)
-                    accuracy = self.evaluation.correct(network, task)
-                    whole = self.evaluation.correct_within(logits, task)
-                    row = {**head, "classes": list(task), "accuracy": accuracy, "whole": whole, **costs}
-                    self._known[wanted[task]] = self.file.append(row)
+                    row = {**head, "classes": list(task), **self._measured(composer, task, logits)}
+                    ended = time.perf_counter()
+                    self._known[wanted[task]] = self.file.append({**row, "seconds": round(ended - begun, 4)})
+                    begun = ended
                     progress.advance()
         return [self._known[wanted[task]] for task in tasks]
+
+    def _measured(self, composer: Composer, task: Subtask, logits: Tensor) -> Row:
+        try:
+            network, costs = composer.composed(task)
+        except TrainingFailure as error:
+            return {"error": str(error)}
+        accuracy = self.evaluation.correct(network, task)
+        return {"accuracy": accuracy, "whole": self.evaluation.correct_within(logits, task), **costs}
 
 
 def _key(row: Mapping[str, object]) -> tuple[object, ...]:

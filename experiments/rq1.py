@@ -6,33 +6,37 @@ Trains each approach under each seed, unless it was trained before; a stopped ru
 last epoch. One row per model, ``kind: training``: ``accuracy`` over all test images, ``wall_s`` and
 ``cpu_s`` (processor time) of all epochs, ``images_per_s``, ``parameters``, ``history`` (loss and
 training accuracy by epoch), ``trained_on`` (the conditions of the training, where the row's own
-are those of the evaluation). Under torchrun all processes train together, and the first measures.
+are those of the evaluation), ``spec`` and ``model`` (digests of what was asked for and of what came of it).
+A training of MwT whose loss ends in no number has a row with ``error`` and no measures. Under torchrun all processes train together, and the first measures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from statistics import fmean, stdev
 
 from experiments import drawing, tables, training
-from experiments.conditions import invocation
 from experiments.evaluation import Evaluation, share
+from experiments.evidence import evidence_of
 from experiments.launch import ranks
 from experiments.mwt_runs import MwtRun
 from experiments.program import program_parser, run
 from experiments.results import ResultFile, Row
 from experiments.runs import Run
 from experiments.settings import Setting, add_approaches, add_options, approaches_of, setting_of
-from experiments.summaries import of_kind
 from moda_core.baselines.mwt.composition import whole_mwt
 from moda_core.baselines.mwt.training import MwtModel
-from moda_core.errors import Conflict
+from moda_core.errors import TrainingFailure
 from moda_core.modularity.networks import full_network
 from moda_core.training.distributed import ALONE, Ranks
 
 __all__ = ["main"]
+
+_Failures = dict[tuple[str, int], str]
 
 _KNOWN = ("ST", training.MWT, "MODA", "MODA-")
 _DEFAULT = ("ST", training.MWT, "MODA")
@@ -48,33 +52,50 @@ def main(arguments: Sequence[str] | None = None) -> None:
     approaches = approaches_of(options, _KNOWN)
     with ranks(setting.device) as (together, device):
         setting = replace(setting, device=str(device))
-        for seed, approach in product(setting.seeds, approaches):
-            _found(setting, approach, seed, together)
+        failures = _train(setting, approaches, together)
     if together.rank == 0:
-        _record(setting, approaches)
+        _record(setting, approaches, failures)
 
 
-def _record(setting: Setting, approaches: Sequence[str]) -> None:
-    file = ResultFile(setting.result_path("rq1"))
-    file.begin(invocation(setting.device))
+def _train(setting: Setting, approaches: Sequence[str], together: Ranks) -> _Failures:
+    """Train what was not trained; why not, where MwT has failed."""
+    failures: _Failures = {}
     for seed, approach in product(setting.seeds, approaches):
-        _add(setting, file, approach, seed)
+        try:
+            _found(setting, approach, seed, together)
+        except TrainingFailure as error:
+            if approach != training.MWT:
+                raise
+            failures[approach, seed] = str(error)
+            print(f"{approach}, seed {seed}: {error}", file=sys.stderr)
+    return failures
+
+
+def _record(setting: Setting, approaches: Sequence[str], failures: Mapping[tuple[str, int], str]) -> None:
+    file = ResultFile(setting.result_path("rq1"))
+    file.begin(setting.invocation())
+    for seed, approach in product(setting.seeds, approaches):
+        about = {"kind": "training", "approach": approach, "seed": seed}
+        if (approach, seed) in failures:
+            about |= {
+                "spec": training.spec_of(setting, approach, seed).digest()[:16],
+                "error": failures[approach, seed],
+            }
+            measured: Callable[[], Row] = dict
+        else:
+            found = _found(setting, approach, seed)
+            about |= {"spec": found.spec_digest, "model": found.digest}
+            measured = partial(_measured, setting, found)
+        if not file.has(**about):
+            file.append(about | measured())
     _show(file)
     drawing.rq1(file, setting.model)
 
 
 def _found(setting: Setting, approach: str, seed: int, together: Ranks = ALONE) -> Run | MwtRun:
-    if approach != training.MWT:
-        return training.of_approach(setting, approach, seed, together)
-    if together.world > 1:
-        raise Conflict("MwT trains in one process", "leave it out of --approaches here, then run it without torchrun")
-    return training.of_mwt(setting, seed)
-
-
-def _add(setting: Setting, file: ResultFile, approach: str, seed: int) -> None:
-    found = _found(setting, approach, seed)
-    if not file.has(kind="training", approach=approach, seed=seed, model=found.digest):
-        file.append({"kind": "training", "approach": approach, "seed": seed, **_measured(setting, found)})
+    if approach == training.MWT:
+        return training.of_mwt(setting, seed, together)
+    return training.of_approach(setting, approach, seed, together)
 
 
 def _measured(setting: Setting, found: Run | MwtRun) -> Row:
@@ -86,7 +107,6 @@ def _measured(setting: Setting, found: Run | MwtRun) -> Row:
         body = full_network(model.architecture, model.weights, setting.device)
     logits = evaluation.logits(body)
     return {
-        "model": found.digest,
         "accuracy": evaluation.correct_within(logits, range(len(model.labels))),
         "parameters": sum(parameter.numel() for parameter in body.parameters()),
         "epochs": found.spec.epochs,
@@ -99,7 +119,7 @@ def _measured(setting: Setting, found: Run | MwtRun) -> Row:
 
 
 def _show(file: ResultFile) -> None:
-    rows = of_kind(file.measured(), "training")
+    rows = evidence_of(file.path).rows(kind="training")
     approaches = dict.fromkeys(row["approach"] for row in rows)
     tables.show(file, [_line(name, [row for row in rows if row["approach"] == name]) for name in approaches])
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments import drawing, tables
-from experiments.conditions import invocation
 from experiments.decomposition import THRESHOLD
 from experiments.program import program_parser, run
 from experiments.recording import COMPOSED, FINE_TUNED, MWT_COMPOSED, Recorder
@@ -43,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     setting = setting_of(options)
     approaches = approaches_of(options, _KNOWN)
     file = ResultFile(setting.result_path("rq2-reuse"))
-    file.begin(invocation(setting.device))
+    file.begin(setting.invocation())
     recorder, tasks = Recorder(setting, file), tasks_of(options, setting)
     tuned = drawn(tasks, _fine_tuned(options.fine_tune_tasks, setting))
     for seed in setting.seeds:

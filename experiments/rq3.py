@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments import tables
-from experiments.conditions import invocation
 from experiments.decomposition import THRESHOLD
 from experiments.program import program_parser, run
 from experiments.recording import COMPOSED, Recorder
@@ -30,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     setting = setting_of(options)
     approaches = approaches_of(options, tuple(COMPOSED))
     file = ResultFile(setting.result_path("rq3"))
-    file.begin(invocation(setting.device))
+    file.begin(setting.invocation())
     recorder, tasks = Recorder(setting, file), tasks_of(options, setting)
     for seed in setting.seeds:
         for approach in approaches:

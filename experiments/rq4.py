@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 
 from experiments import drawing, tables, training
 from experiments.composers import modules_at
-from experiments.conditions import invocation
 from experiments.decomposition import THRESHOLD, modular_model
 from experiments.evaluation import Evaluation
 from experiments.program import program_parser, run
@@ -73,7 +72,7 @@ def _weights(options: argparse.Namespace) -> None:
     setting = setting_of(options)
     chosen = weightings({name: _numbers(f"--{name}", getattr(options, name)) for name in _VALUES})
     file = ResultFile(setting.result_path("rq4-weights"))
-    file.begin(invocation(setting.device))
+    file.begin(setting.invocation())
     for seed in setting.seeds:
         for weighting in chosen:
             _record(setting, file, seed, weighting)
@@ -84,7 +83,8 @@ def _weights(options: argparse.Namespace) -> None:
 def _record(setting: Setting, file: ResultFile, seed: int, weighting: Weighting) -> None:
     what = ", ".join(f"{name} {value:g}" for name, value in weighting.items())
     found = training.of_changes(setting, f"MODA, seed {seed}, {what}", seed, weighting)
-    about = {"kind": "weights", "approach": "MODA", "seed": seed, **weighting, "model": found.digest}
+    about = {"kind": "weights", "approach": "MODA", "seed": seed, **weighting}
+    about |= {"spec": found.spec_digest, "model": found.digest}
     if not file.has(**about):
         file.append(about | _measured(setting, found))
 
@@ -107,7 +107,7 @@ def _threshold(options: argparse.Namespace) -> None:
     thresholds = [parse_threshold(text.strip(), field="--thresholds") for text in options.thresholds.split(",")]
     approaches = approaches_of(options, tuple(COMPOSED))
     file = ResultFile(setting.result_path("rq4-threshold"))
-    file.begin(invocation(setting.device))
+    file.begin(setting.invocation())
     recorder, tasks = Recorder(setting, file), tasks_of(options, setting)
     for seed in setting.seeds:
         for approach in approaches:

@@ -10,11 +10,24 @@ from experiments.progress import epochs
 from experiments.runs import How, Run, trained
 from experiments.settings import APPROACHES, Setting
 from moda_core.baselines.mwt.training import MwtSpec
+from moda_core.specs import TrainingSpec
 from moda_core.training.distributed import ALONE, Ranks
 
-__all__ = ["MWT", "of_approach", "of_changes", "of_mwt"]
+__all__ = ["MWT", "mwt_spec", "of_approach", "of_changes", "of_mwt", "spec_of"]
 
 MWT = "MwT"
+
+
+def spec_of(setting: Setting, approach: str, seed: int) -> TrainingSpec | MwtSpec:
+    """What an approach trains by under a seed."""
+    return mwt_spec(setting, seed) if approach == MWT else setting.spec(seed, **APPROACHES[approach])
+
+
+def mwt_spec(setting: Setting, seed: int) -> MwtSpec:
+    """MwT's own loss and the same recipe."""
+    return MwtSpec(
+        dataset=setting.digest, architecture=setting.model, width=setting.width, epochs=setting.epochs, seed=seed
+    )
 
 
 def of_approach(setting: Setting, approach: str, seed: int, ranks: Ranks = ALONE) -> Run:
@@ -35,10 +48,8 @@ def of_changes(setting: Setting, what: str, seed: int, changes: Mapping[str, Any
     )
 
 
-def of_mwt(setting: Setting, seed: int) -> MwtRun:
-    """The model that MwT trains under a seed, by its own loss and the same recipe."""
-    spec = MwtSpec(
-        dataset=setting.digest, architecture=setting.model, width=setting.width, epochs=setting.epochs, seed=seed
-    )
-    how = How(device=setting.device, execution=setting.execution, progress=epochs(f"training {MWT}, seed {seed}"))
-    return trained_mwt(setting.runs, spec, setting.dataset, how)
+def of_mwt(setting: Setting, seed: int, ranks: Ranks = ALONE) -> MwtRun:
+    """The model that MwT trains under a seed."""
+    report = epochs(f"training {MWT}, seed {seed}")
+    how = How(device=setting.device, execution=setting.execution, ranks=ranks, progress=report)
+    return trained_mwt(setting.runs, mwt_spec(setting, seed), setting.dataset, how)

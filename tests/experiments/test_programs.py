@@ -15,7 +15,8 @@ import pytest
 from experiments import rq1, rq2, rq3, rq4
 from experiments.program import run
 from experiments.results import ResultFile, Row
-from moda_core.errors import InvalidInput
+from moda_core.baselines.mwt.tuning import FineTuningSpec
+from moda_core.errors import Conflict, InvalidInput, TrainingFailure
 
 APPROACHES = "ST,ST-composed,MODA"
 
@@ -61,6 +62,8 @@ def test_rq1_trains_each_approach_under_each_seed_once(place: Path, capsys: pyte
         assert row["cpu_s"] > 0
         assert len(row["history"]["loss"]) == row["epochs"] == 1
         assert row["trained_on"]["hardware"]
+        assert list((place / "runs").glob(f"{row['spec']}*/model.safetensors"))
+    assert len({row["spec"] for row in found}) == 4
     assert "test accuracy, %" in capsys.readouterr().out
     assert (place / "results" / "figures" / "rq1-tiny-cnn-w0.125-e1-time.svg").exists()
 
@@ -81,7 +84,13 @@ def test_mwt_stands_beside_moda_with_and_without_fine_tuning(place: Path) -> Non
         ("modules", "MwT+generators"): 1,
         ("modules", "MwT+ft"): 1,
     }
-    assert {row["model"] for row in found} == {trained["model"]}
+    assert {(row["spec"], row["model"]) for row in found} == {(trained["spec"], trained["model"])}
+    tuned = FineTuningSpec(seed=0).digest()[:8]
+    assert {(row["approach"], row.get("tuning")) for row in found} == {
+        ("MwT", None),
+        ("MwT+generators", None),
+        ("MwT+ft", tuned),
+    }
     (plain, *_) = [row for row in found if row["kind"] == "modules"]
     assert trained["parameters"] > plain["parameters"], "generators are parameters of MwT's model"
     assert 0 < plain["overlap"] <= plain["size"] <= 1
@@ -94,7 +103,13 @@ def test_rq2_composes_every_sub_task_of_every_approach(place: Path) -> None:
     reuse = [row for row in found if row["kind"] == "reuse"]
     assert Counter(row["approach"] for row in reuse) == dict.fromkeys(APPROACHES.split(","), 11)
     assert len({(row["approach"], tuple(row["classes"])) for row in reuse}) == 33
-    assert [row["approach"] for row in found if row["kind"] == "modules"] == ["ST-composed", "MODA"]
+    modules = {row["approach"]: row for row in found if row["kind"] == "modules"}
+    assert list(modules) == ["ST-composed", "MODA"]
+    for approach, row in modules.items():
+        seconds = [one["seconds"] for one in reuse if one["approach"] == approach]
+        assert (row["reuse_tasks"], row["reuse_s"]) == (11, pytest.approx(sum(seconds), abs=1e-3))
+        assert row["reuse_s"] > 0
+    assert len({(row["spec"], row["model"]) for row in found}) == 2
     standard = {tuple(row["classes"]): row["accuracy"] for row in reuse if row["approach"] == "ST"}
     assert all(row["whole"] == standard[tuple(row["classes"])] for row in reuse if row["approach"] == "ST-composed")
 
@@ -108,7 +123,49 @@ def test_every_row_names_the_conditions_it_was_measured_under(place: Path) -> No
         assert {row["conditions"] for row in everything if row.get("kind") != "conditions"} <= set(stated)
         for row in stated.values():
             assert row["threads"] >= 1
+            assert row["dataset"]["name"] == "tiny"
+            assert (row["dataset"]["train"], row["dataset"]["test"]) == (61, 16)
             assert str(place) not in row["command"]
+
+
+def test_a_training_of_mwt_that_fails_is_recorded_and_the_program_goes_on(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise TrainingFailure("the loss was no longer finite", "lower the learning rate")
+
+    monkeypatch.setattr("experiments.mwt_runs.train_mwt", fails)
+    elsewhere = options(place, "--runs", str(tmp_path / "runs"), "--results", str(tmp_path))
+    for _ in range(2):
+        rq1.main([*elsewhere, "--approaches", "MwT,ST"])
+        rq2.main(["reuse", *elsewhere, "--approaches", "MwT,MwT+ft,ST", "--tasks", "2", "--fine-tune-tasks", "1"])
+    failed, standard = ResultFile(tmp_path / "rq1-tiny-cnn-w0.125-e1.jsonl").measured()
+    assert (failed["approach"], standard["approach"]) == ("MwT", "ST")
+    assert failed["error"] == "the loss was no longer finite; lower the learning rate"
+    assert "accuracy" not in failed
+    reuse = ResultFile(tmp_path / "rq2-reuse-tiny-cnn-w0.125-e1.jsonl").measured()
+    assert [(row["kind"], row["approach"]) for row in reuse] == [
+        ("modules", "MwT"),
+        ("modules", "MwT+ft"),
+        ("reuse", "ST"),
+        ("reuse", "ST"),
+    ]
+    assert reuse[0]["error"] == failed["error"]
+    assert reuse[0]["spec"] == failed["spec"]
+    assert "MwT, seed 0: the loss was no longer finite" in capsys.readouterr().err
+
+
+def test_modules_that_mwt_cannot_make_are_recorded(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise Conflict("class 'a' opens no kernel", "train longer")
+
+    monkeypatch.setattr("experiments.recording.mwt_modules", closed)
+    rq2.main(["reuse", *options(place, "--results", str(tmp_path), "--approaches", "MwT", "--tasks", "2")])
+    (row,) = ResultFile(tmp_path / "rq2-reuse-tiny-cnn-w0.125-e1.jsonl").measured()
+    assert (row["kind"], row["error"]) == ("modules", "class 'a' opens no kernel; train longer")
+    assert {"spec", "model"} <= set(row)
 
 
 def test_rq3_sets_moda_beside_itself_without_compactness(place: Path) -> None:
@@ -119,14 +176,16 @@ def test_rq3_sets_moda_beside_itself_without_compactness(place: Path) -> None:
 
 
 def test_rq4_changes_one_weight_at_a_time(place: Path) -> None:
-    arguments = options(place, "--alpha", "0,1", "--beta", "1", "--gamma", "0.3,1")
+    """In two epochs: one of a single step reports the losses before it."""
+    arguments = options(place, "--epochs", "2", "--alpha", "0,1", "--beta", "1", "--gamma", "0.3,1")
     for _ in range(2):
         rq4.main(["weights", *arguments])
-    found = rows(place, "rq4-weights")
+    found = ResultFile(place / "results" / "rq4-weights-tiny-cnn-w0.125-e2.jsonl").measured()
     weightings = [(row["alpha"], row["beta"], row["gamma"]) for row in found]
     assert weightings == [(1, 1, 0.3), (0, 1, 0.3), (1, 1, 1)]
     assert all(set(row["losses"]) == {"cross_entropy", "affinity", "dispersion", "compactness"} for row in found)
-    assert len({row["size"] for row in found} | {row["losses"]["affinity"] for row in found}) > 1
+    assert len({row["losses"]["affinity"] for row in found}) == 3
+    assert len({row["spec"] for row in found}) == 3
 
 
 def test_the_papers_weightings_are_eleven() -> None:

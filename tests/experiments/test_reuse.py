@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -9,15 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments import training
 from experiments.composers import ModuleComposer
 from experiments.decomposition import modular_model
 from experiments.evaluation import Evaluation
+from experiments.recording import Recorder
 from experiments.results import ResultFile, Row
 from experiments.reuse import Reuse
 from experiments.runs import Run, trained
 from experiments.settings import Setting
 from experiments.subtasks import Subtask, drawn, subtasks
 from moda_core.data.images import fit, normalise
+from moda_core.errors import TrainingFailure
 from moda_core.modularity.composition import composition_masks
 from moda_core.modularity.models import ModularModel
 from moda_core.modularity.networks import full_network
@@ -137,6 +141,50 @@ def test_every_question_has_what_one_has_measured(run: Run, model: ModularModel,
     assert len(ResultFile(run.place / "reuse.jsonl").measured()) == len(TASKS) + 3
 
 
+def test_rows_of_before_are_found_and_get_what_they_lack_when_a_question_takes_them(
+    setting: Setting, run: Run, tmp_path: Path
+) -> None:
+    old = {"conditions": "0", "model": run.digest, "threshold": "0.9", "images_per_class": 20, "classes": [0, 1]}
+    old |= {"accuracy": {"correct": 1, "n": 40}, "whole": {"correct": 2, "n": 40}}
+    ResultFile(run.place / "reuse.jsonl").extend([{"kind": "conditions", "id": "0", "threads": 7}, old])
+    file = ResultFile(tmp_path / "question.jsonl")
+    file.begin(setting.invocation())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "of_approach", lambda *_: run)
+        Recorder(setting, file).composed("MODA", 0, TAU, [(0, 1)])
+    stated, own, row, modules = file.rows()
+    assert (stated["threads"], own["dataset"]["name"]) == (7, "digits")
+    assert row == {"kind": "reuse", "approach": "MODA", "seed": 0, "spec": setting.spec(0).digest()[:16], **old}
+    assert (modules["kind"], modules["reuse_tasks"]) == ("modules", 0)
+
+
+def test_a_composition_that_cannot_be_trained_is_recorded_once(
+    run: Run, model: ModularModel, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    composer, composed = ModuleComposer(model, run.digest, TAU), ModuleComposer.composed
+
+    def fails(self: ModuleComposer, task: Subtask) -> object:
+        if task == TASKS[1]:
+            raise TrainingFailure("the loss was no longer finite", "lower the learning rate")
+        return composed(self, task)
+
+    monkeypatch.setattr(ModuleComposer, "composed", fails)
+    rows = Reuse(run.place, evaluation).measure(composer, TASKS, "reuse")
+    assert [("error" in row, "accuracy" in row) for row in rows] == [
+        (task == TASKS[1], task != TASKS[1]) for task in TASKS
+    ]
+    size = (run.place / "reuse.jsonl").stat().st_size
+    Reuse(run.place, evaluation).measure(composer, TASKS, "reuse")
+    assert (run.place / "reuse.jsonl").stat().st_size == size
+
+
+def test_seconds_add_up_to_the_time_of_all(run: Run, model: ModularModel, evaluation: Evaluation) -> None:
+    begun = time.perf_counter()
+    rows = measured(run, model, evaluation, TASKS, TAU)
+    whole = time.perf_counter() - begun
+    assert 0.5 * whole < sum(row["seconds"] for row in rows) <= whole
+
+
 def test_other_images_are_another_measurement(
     setting: Setting, run: Run, model: ModularModel, evaluation: Evaluation
 ) -> None:
@@ -156,7 +204,7 @@ def test_activations_are_counted_once(
 
 
 def without_conditions(rows: list[Row]) -> list[Row]:
-    return [{name: value for name, value in row.items() if name != "conditions"} for row in rows]
+    return [{name: value for name, value in row.items() if name not in ("conditions", "seconds")} for row in rows]
 
 
 def test_a_run_is_found_by_its_spec_whichever_program_asks(setting: Setting, run: Run) -> None:
