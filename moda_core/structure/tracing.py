@@ -65,6 +65,14 @@ _FUNCTIONS: Mapping[Function, Function] = {
 }
 _KEPT: Mapping[Function, tuple[str, ...]] = dict(ACTIVATIONS.values())
 _METHODS: Mapping[str, Function] = {"relu": F.relu, "relu_": F.relu, "tanh": torch.tanh, "tanh_": torch.tanh}
+_DROPOUTS: Mapping[type[nn.Module], Function] = {
+    nn.Dropout: F.dropout,
+    nn.Dropout1d: F.dropout1d,
+    nn.Dropout2d: F.dropout2d,
+    nn.Dropout3d: F.dropout3d,
+    nn.AlphaDropout: F.alpha_dropout,
+    nn.FeatureAlphaDropout: F.feature_alpha_dropout,
+}
 _OUT_OF_PLACE: Mapping[Any, Function] = {
     operator.iadd: operator.add,
     operator.isub: operator.sub,
@@ -277,12 +285,20 @@ def _normalise_in_place(module: nn.Module, graph: fx.Graph) -> None:
 
 
 def _made_out_of_place(module: nn.Module, node: fx.Node) -> bool:
-    """Whether a call overwrites its first input; functions and methods are changed not to.
+    """Whether a call overwrites its first input; functions, methods and dropout are changed not to.
 
-    Modules are marked when they are called: a sliced model's own copies overwrite nothing.
+    An activation's output, which dropout often reads, is what its backward pass needs. Other modules are
+    marked when they are called: a sliced model's own copies overwrite nothing.
     """
     if node.op == "call_module":
-        return bool(getattr(module.get_submodule(str(node.target)), "inplace", False))
+        part = module.get_submodule(str(node.target))
+        if not getattr(part, "inplace", False):
+            return False
+        if type(part) in _DROPOUTS:
+            arguments = {name: getattr(part, name) for name in ("p", "training")}
+            source, function = _source(node), _DROPOUTS[type(part)]
+            node.op, node.target, node.args, node.kwargs = "call_function", function, (source,), arguments
+        return True
     if node.op == "call_function" and node.target in _OUT_OF_PLACE:
         node.target = _OUT_OF_PLACE[node.target]
         return True

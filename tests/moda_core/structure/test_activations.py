@@ -5,8 +5,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the usual name of this module
 from torch import nn
 
+from moda_core.architectures.catalogue import build, complete
 from moda_core.structure.activations import with_activations
-from moda_core.structure.unitgraph import UnitGraph
+from moda_core.structure.masking import MaskedModel
+from moda_core.structure.unitgraph import UnitGraph, unit_graph
+from moda_core.training.criteria import Modular
 
 
 class Residual(nn.Module):
@@ -104,3 +107,56 @@ def test_in_bfloat16_the_means_are_float32_and_a_unit_at_zero_gets_no_gradient()
     assert means.tolist() == [[0.75, 0.0]]
     (gradient,) = torch.autograd.grad(means.sum(), network[0].weight)
     assert gradient.flatten().tolist() == [0.75, 0.0]
+
+
+class DroppedInPlace(nn.Module):
+    """An activation whose output an in-place dropout would overwrite."""
+
+    def __init__(self, p):
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(2, 64, 1), nn.Linear(64, 3)
+        self.act, self.drop = nn.Hardswish(), nn.Dropout(p, inplace=True)
+
+    def forward(self, x):
+        hidden = self.act(self.conv(x).mean([2, 3]))
+        self.drop(hidden)
+        return self.last(hidden)
+
+
+def test_in_place_dropout_drops_in_training_alone_and_leaves_the_activation_as_it_was():
+    network = DroppedInPlace(1.0)
+    graph = UnitGraph.trace(network, (2, 4, 4))
+    images = torch.randn(5, 2, 4, 4)
+    logits, vectors = with_activations(graph, network)(images)
+    assert torch.equal(logits, network.last.bias.expand(5, 3))
+    expected = F.hardswish(network.conv(images).mean([2, 3])).abs()
+    torch.testing.assert_close(vectors[graph.layers[0].name], expected)
+    (logits.sum() + vectors[graph.layers[0].name].sum()).backward()
+    assert network.conv.weight.grad.abs().sum() > 0
+    whole = MaskedModel(graph, network, {graph.layers[0].name: torch.ones(64, dtype=torch.bool)}, [0, 1, 2])
+    torch.testing.assert_close(whole.eval()(images), network.eval()(images))
+
+
+def test_an_in_place_dropout_keeps_its_probability():
+    torch.manual_seed(0)
+    network = DroppedInPlace(0.25).train()
+    nn.init.eye_(network.last.weight)
+    graph = UnitGraph.trace(network, (2, 4, 4))
+    images = torch.randn(5, 2, 4, 4)
+    torch.manual_seed(1)
+    logits, _ = with_activations(graph, network)(images)
+    torch.manual_seed(1)
+    torch.testing.assert_close(logits, network(images))
+
+
+def test_a_catalogue_network_with_in_place_dropout_takes_a_modular_step():
+    architecture = complete("torchvision/mobilenet_v3_small", classes=3, channels=3, image_size=32)
+    network = build(architecture)
+    criterion = Modular(network, unit_graph(architecture))
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    _, loss, terms = criterion(torch.randn(4, 3, 32, 32), torch.tensor([0, 0, 1, 2]))
+    loss.backward()
+    torch.optim.SGD(network.parameters(), lr=0.1).step()
+    assert loss.isfinite()
+    assert len(terms) == 3
+    assert any(not torch.equal(*pair) for pair in zip(before, network.parameters(), strict=True))
