@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from moda_core.data.dataset import Images
-from moda_core.data.images import fit, normalise
+from moda_core.data.images import fit, mean_and_std, standardised
 from moda_core.specs import InputSpec
 
 __all__ = ["Batches", "augmented", "evaluation_batches"]
@@ -51,7 +51,7 @@ class Batches:
     ) -> None:
         self.pixels = fit(images.pixels, input_spec).to(device)
         self.labels = images.labels.to(device)
-        self.input_spec = input_spec
+        self.mean, self.std = mean_and_std(input_spec, device)
         self.batch_size = batch_size
         self.generator = generator
         self.crop_padding = crop_padding
@@ -74,7 +74,7 @@ class Batches:
             pixels = self.pixels[chosen]
             if self.crop_padding or self.flip:
                 pixels = augmented(pixels, shifts[drawn], mirrored[drawn], self.crop_padding)
-            yield normalise(pixels, self.input_spec), self.labels[chosen]
+            yield standardised(pixels, self.mean, self.std), self.labels[chosen]
             start = end
 
     def _ends(self) -> list[int]:
@@ -110,7 +110,8 @@ def evaluation_batches(
     images: Images, input_spec: InputSpec, *, batch_size: int = 512, device: torch.device | str = "cpu"
 ) -> Iterator[Batch]:
     """All images in their own order, as they are."""
+    mean, std = mean_and_std(input_spec, device)
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
         pixels = fit(images.pixels[part].to(device), input_spec)
-        yield normalise(pixels, input_spec), images.labels[part].to(device)
+        yield standardised(pixels, mean, std), images.labels[part].to(device)

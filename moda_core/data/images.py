@@ -10,7 +10,6 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -22,7 +21,19 @@ from torch.nn import functional
 from moda_core.errors import TooLarge, UnreadableImage
 from moda_core.specs import InputSpec
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "Header", "chunks", "decode", "fit", "normalise", "read_header", "recoloured"]
+__all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "Header",
+    "chunks",
+    "decode",
+    "fit",
+    "mean_and_std",
+    "normalise",
+    "read_header",
+    "recoloured",
+    "standardised",
+]
 
 MAX_PIXELS = 50_000_000
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -117,15 +128,27 @@ def normalise(
     pixels: UInt8[Tensor, "batch channels size size"], input_spec: InputSpec
 ) -> Float32[Tensor, "batch channels size size"]:
     """(pixel / 255 - mean) / std, channel by channel."""
-    mean, std = (_per_channel(values, pixels.device) for values in (input_spec.mean, input_spec.std))
+    return standardised(pixels, *mean_and_std(input_spec, pixels.device))
+
+
+def standardised(
+    pixels: UInt8[Tensor, "batch channels size size"],
+    mean: Float32[Tensor, "1 channels 1 1"],
+    std: Float32[Tensor, "1 channels 1 1"],
+) -> Float32[Tensor, "batch channels size size"]:
+    """`normalise` with values that are on the device already: many batches need not wait for them one by one."""
     return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
 
 
-@lru_cache(maxsize=16)
-def _per_channel(values: tuple[float, ...], device: torch.device) -> Float32[Tensor, "1 channels 1 1"]:
-    """Kept on the device: copying them anew would let it wait for the host in every step."""
-    with torch.inference_mode(mode=False):
-        return torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+def mean_and_std(
+    input_spec: InputSpec, device: torch.device | str
+) -> tuple[Float32[Tensor, "1 channels 1 1"], Float32[Tensor, "1 channels 1 1"]]:
+    """What `standardised` takes, copied to a device, which waits for the host meanwhile."""
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+        for values in (input_spec.mean, input_spec.std)
+    )
+    return mean, std
 
 
 def recoloured(

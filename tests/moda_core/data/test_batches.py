@@ -6,6 +6,7 @@ from torchvision.transforms.v2 import functional as reference
 
 from moda_core.data.batches import Batches, augmented, evaluation_batches
 from moda_core.data.dataset import Images
+from moda_core.data.images import normalise
 from moda_core.specs import InputSpec
 
 PLAIN = InputSpec(image_size=4, channels=1, mean=(0.0,), std=(1.0,))
@@ -142,3 +143,14 @@ def test_evaluation_keeps_the_order() -> None:
     assert [len(labels) for _, labels in parts] == [4, 4, 2]
     assert torch.cat([labels for _, labels in parts]).tolist() == [position % 3 for position in range(10)]
     assert torch.cat([pixels[:, 0, 0, 0] for pixels, _ in parts]).mul(255).round().tolist() == list(range(10))
+
+
+def test_batches_are_normalised_as_single_images_are() -> None:
+    rule = InputSpec(image_size=4, channels=3, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    images = Images(torch.randint(0, 256, (7, 3, 4, 4), dtype=torch.uint8, generator=generator()), torch.arange(7))
+    for batches in (
+        Batches(images, rule, batch_size=3, generator=generator()),
+        evaluation_batches(images, rule, batch_size=3),
+    ):
+        for pixels, labels in batches:
+            assert torch.equal(pixels, normalise(images.pixels[labels], rule))

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch._subclasses import FakeTensorMode
 
 from moda_core.data.images import Header, decode, fit, normalise, read_header
 from moda_core.errors import InvalidInput, TooLarge, UnreadableImage
@@ -201,3 +202,21 @@ def test_no_images_fit_to_no_images() -> None:
 def test_normalise_subtracts_the_mean_and_divides_by_the_deviation() -> None:
     pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1)
     assert normalise(pixels, rule(1, 1, 0.2, 0.4)).flatten().tolist() == pytest.approx([-0.5, 0.0, 2.0], abs=1e-6)
+
+
+def test_a_traced_normalisation_leaves_the_next_real_one_alone() -> None:
+    pixels, spec = torch.full((2, 3, 4, 4), 51, dtype=torch.uint8), rule(4, 3, 0.125, 0.625)
+    with FakeTensorMode() as fake:
+        assert normalise(fake.from_tensor(pixels), spec).shape == pixels.shape
+    assert type(normalise(pixels, spec)) is torch.Tensor
+    assert torch.allclose(normalise(pixels, spec), torch.full((2, 3, 4, 4), 0.12), atol=1e-6)
+
+
+def test_an_exported_normalisation_is_the_real_one() -> None:
+    class Door(torch.nn.Module):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return normalise(pixels, spec)
+
+    pixels, spec = torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8), rule(4, 3, 0.1875, 0.5)
+    exported = torch.export.export(Door(), (pixels,)).module()
+    assert torch.equal(exported(pixels), normalise(pixels, spec))
