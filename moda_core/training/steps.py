@@ -17,14 +17,12 @@ from moda_core.errors import InvalidInput
 from moda_core.training.criteria import Criterion, cross_entropy
 from moda_core.training.distributed import ALONE, Ranks
 from moda_core.training.execution import EAGER, Execution
+from moda_core.training.recording import Recording
 
-__all__ = ["LAYOUT", "STEPS_BEFORE_RECORDING", "Recording", "Step"]
+__all__ = ["LAYOUT", "Step"]
 
 LAYOUT = torch.channels_last
 """How images and weights lie in memory while training: on the CPU too, convolutions are faster so."""
-
-STEPS_BEFORE_RECORDING = 3
-"""In which libraries choose their algorithms and the optimizer makes its buffers, outside the recording."""
 
 _Pixels = Float[Tensor, "batch channels height width"]
 _Labels = Int64[Tensor, "batch"]
@@ -53,7 +51,7 @@ class Step:
         self.parameters = [one for group in optimizer.param_groups for one in group["params"]]
         compiled = torch.compile(criterion, dynamic=False) if execution.compiled else criterion
         self.compiled: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]] = compiled
-        self.recording = Recording(self._usual) if execution.captured else None
+        self.recording = Recording(device) if execution.captured else None
         self.usual_size: int | None = None
 
     def set_rate(self, rate: float) -> None:
@@ -67,7 +65,8 @@ class Step:
     def __call__(self, pixels: _Pixels, labels: _Labels) -> Float[Tensor, "means"]:
         """Loss, cross-entropy, the criterion's terms and accuracy, means over the batch, still on the device.
 
-        Of several ranks, cross-entropy and accuracy are those of this one's share.
+        Of several ranks, cross-entropy and accuracy are those of this one's share. What a captured step
+        returns, the next one overwrites.
         """
         pixels = pixels.contiguous(memory_format=LAYOUT)
         if self.usual_size is None:
@@ -75,11 +74,11 @@ class Step:
         if len(labels) != self.usual_size:
             return self.eager(pixels, labels)
         if self.recording is not None:
-            return self.recording(pixels, labels)
+            return self.recording(self._usual, pixels, labels)
         return self._usual(pixels, labels)
 
     def eager(self, pixels: _Pixels, labels: _Labels) -> Float[Tensor, "means"]:
-        """The step as written, whatever the execution; gradients stay where the optimizer found them."""
+        """The step as written, whatever the execution; the parameters keep its gradients until the next one."""
         return self._descend(self.criterion, pixels, labels)
 
     def _usual(self, pixels: _Pixels, labels: _Labels) -> Float[Tensor, "means"]:
@@ -100,48 +99,6 @@ class Step:
         self.ranks.average_gradients(self.parameters)
         self.optimizer.step()
         return _means(logits.detach(), loss.detach(), terms.detach(), labels)
-
-
-class Recording:
-    """Steps of one size, recorded once as a CUDA graph and replayed: the device waits for no Python.
-
-    The first few run as they are, on a stream of their own as torch's notes on CUDA graphs ask for.
-    The next one is recorded, which runs nothing, and then replayed like all that follow.
-
-    Args:
-        step: reads a batch and returns its means; must not read anything back from the device.
-    """
-
-    def __init__(self, step: Callable[[Tensor, Tensor], Tensor]) -> None:
-        self.step = step
-        self.steps = 0
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self.inputs: tuple[Tensor, Tensor] | None = None
-        self.means: Tensor | None = None
-
-    def __call__(self, pixels: _Pixels, labels: _Labels) -> Float[Tensor, "means"]:
-        """One step; what it returns holds until the next one."""
-        self.steps += 1
-        if self.steps <= STEPS_BEFORE_RECORDING:
-            return self._beside(pixels, labels)
-        if self.graph is None or self.inputs is None or self.means is None:
-            self.inputs = pixels.clone(), labels.clone()
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self.means = self.step(*self.inputs)
-        for kept, given in zip(self.inputs, (pixels, labels), strict=True):
-            kept.copy_(given)
-        self.graph.replay()
-        return self.means
-
-    def _beside(self, pixels: Tensor, labels: Tensor) -> Tensor:
-        """One step as it is, on another stream."""
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            means = self.step(pixels, labels)
-        torch.cuda.current_stream().wait_stream(stream)
-        return means
 
 
 def _means(

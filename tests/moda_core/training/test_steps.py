@@ -1,5 +1,3 @@
-import contextlib
-
 import pytest
 import torch
 from torch import nn
@@ -7,7 +5,7 @@ from torch import nn
 from moda_core.errors import InvalidInput
 from moda_core.training.criteria import Standard
 from moda_core.training.execution import Execution
-from moda_core.training.steps import STEPS_BEFORE_RECORDING, Recording, Step
+from moda_core.training.steps import Step
 
 CPU = torch.device("cpu")
 
@@ -75,59 +73,3 @@ def test_the_rate_is_written_in_place_where_it_is_a_tensor():
     plain = step(network(), Execution())
     plain.set_rate(0.25)
     assert plain.optimizer.param_groups[0]["lr"] == 0.25
-
-
-class FakeGraph:
-    """Notes what is called while it records, and calls it again when replayed."""
-
-    def __init__(self):
-        self.calls, self.results = [], []
-
-    def replay(self):
-        for call, arguments, result in self.calls:
-            result.copy_(call(*arguments))
-
-
-class FakeStream:
-    def wait_stream(self, other):
-        pass
-
-
-@pytest.fixture
-def recorded(monkeypatch):
-    """CUDA's side of a recording, on the CPU: the function that is being recorded goes through the list."""
-    recording = []
-
-    @contextlib.contextmanager
-    def graph(which):
-        recording.append(which)
-        yield
-        recording.pop()
-
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
-    monkeypatch.setattr(torch.cuda, "graph", graph)
-    monkeypatch.setattr(torch.cuda, "Stream", FakeStream)
-    monkeypatch.setattr(torch.cuda, "current_stream", FakeStream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    return recording
-
-
-def test_a_recording_does_each_batch_once_and_reads_the_batch_it_is_given(recorded):
-    done = []
-
-    def summed(pixels, labels):
-        done.append((pixels.sum().item(), labels.tolist()))
-        return pixels.sum()[None] + labels.sum()
-
-    def call(pixels, labels):
-        if not recorded:
-            return summed(pixels, labels)
-        result = torch.full((1,), torch.nan)
-        recorded[-1].calls.append((summed, (pixels, labels), result))
-        return result
-
-    recording = Recording(call)
-    given = [(torch.full((2, 1, 1, 1), float(n)), torch.tensor([n, 0])) for n in range(STEPS_BEFORE_RECORDING + 3)]
-    found = [recording(*batch).item() for batch in given]
-    assert done == [(2.0 * n, [n, 0]) for n in range(len(given))]
-    assert found == [3.0 * n for n in range(len(given))]
