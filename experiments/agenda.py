@@ -10,28 +10,28 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from experiments import replacement, trainer_speed
+from experiments.composers import exact
+from experiments.decomposition import THRESHOLD, THRESHOLDS
+from experiments.recording import COMPOSED, FINE_TUNED, MWT_COMPOSED
 from experiments.results import ResultFile, Row
-from experiments.settings import RESULTS, Setting
-from experiments.subtasks import subtasks
+from experiments.settings import APPROACHES, RESULTS, Setting
+from experiments.subtasks import number_of_subtasks
+from experiments.training import MWT
 from moda_core.data.digits import load_digits
 
 __all__ = ["Agenda", "Measurement"]
 
-_THRESHOLDS = ("0.1", "0.5", "0.8", "0.9", "0.95")
-_THRESHOLD = "0.9"
-_TRAINED = ("ST", "MODA", "MODA-")
-_BASELINE = "MwT"
-_REUSED = ("ST", "ST-composed", "MODA", "MODA-", _BASELINE)
-_TUNED = "MwT+ft"
+_TRAINED = tuple(APPROACHES)
+_REUSED = ("ST", *COMPOSED, *(approach for approach in MWT_COMPOSED if approach != FINE_TUNED))
 _TUNED_TASKS = 50
 """Sub-tasks that MwT is fine-tuned for, each of which is a training of ten epochs."""
-_COMPOSED = ("MODA", "MODA-", "ST-composed")
 _AT_FIRST = 1013
 """Of a data set with more sub-tasks than ten classes have: these first, all of them last."""
 
@@ -101,7 +101,7 @@ class Agenda:
         for setting in settings:
             yield self._training(setting, _TRAINED)
         for setting in settings:
-            yield self._training(setting, (_BASELINE,))
+            yield self._training(setting, (MWT,))
 
     def _uses(self, name: str, seeds: int) -> Iterator[Measurement]:
         settings = [self._setting(name, model, seeds) for model in self.models]
@@ -139,13 +139,15 @@ class Agenda:
             return tuple(archive["classes"].tolist())
 
     def _tasks(self, name: str) -> int:
-        return len(subtasks(len(self._classes(name))))
+        return number_of_subtasks(len(self._classes(name)))
 
     def _speed(self, setting: Setting, way: str) -> Measurement:
         file = self._timed(setting.model)
         arguments = self._arguments(replace(setting, epochs=trainer_speed.EPOCHS), way=way)
         name = f"speed {setting.name} {setting.model}, {way or 'step by step'}"
-        return Measurement(name, "experiments.trainer_speed", arguments, lambda: trainer_speed.tried(file, way))
+        return Measurement(
+            name, "experiments.trainer_speed", arguments, lambda: trainer_speed.tried(file, way, self.device)
+        )
 
     def _timed(self, model: str) -> Path:
         """Where the speeds of a model are, which are measured on the first data set."""
@@ -153,7 +155,7 @@ class Agenda:
         return setting.result_path(trainer_speed.QUESTION)
 
     def _way(self, model: str) -> str:
-        return trainer_speed.fastest(self._timed(model)) if self.execution is None else self.execution
+        return trainer_speed.fastest(self._timed(model), self.device) if self.execution is None else self.execution
 
     def _training(self, setting: Setting, approaches: Sequence[str]) -> Measurement:
         def done() -> bool:
@@ -169,18 +171,18 @@ class Agenda:
 
     def _tuned(self, setting: Setting) -> Measurement:
         tasks = min(_TUNED_TASKS, self.tasks or _TUNED_TASKS)
-        done = self._all_tasks(setting, "rq2-reuse", (_TUNED,), tasks)
+        done = self._all_tasks(setting, "rq2-reuse", (FINE_TUNED,), tasks)
         words = ("--fine-tune-tasks", str(tasks))
         return self._measurement(
-            "fine-tune", "rq2", setting, done, "reuse", *words, approaches=(_TUNED,), tasks=self.tasks
+            "fine-tune", "rq2", setting, done, "reuse", *words, approaches=(FINE_TUNED,), tasks=self.tasks
         )
 
     def _compactness(self, setting: Setting, sample: int | None) -> Measurement:
-        done = self._all_tasks(setting, "rq3", _COMPOSED, sample)
+        done = self._all_tasks(setting, "rq3", tuple(COMPOSED), sample)
         return self._measurement("compactness", "rq3", setting, done, tasks=sample)
 
     def _threshold(self, setting: Setting, sample: int | None) -> Measurement:
-        done = self._all_tasks(setting, "rq4-threshold", ("MODA", "ST-composed"), sample, _THRESHOLDS)
+        done = self._all_tasks(setting, "rq4-threshold", ("MODA", "ST-composed"), sample, THRESHOLDS)
         return self._measurement("threshold", "rq4", setting, done, "threshold", tasks=sample)
 
     def _all_tasks(
@@ -189,11 +191,11 @@ class Agenda:
         question: str,
         approaches: Sequence[str],
         sample: int | None,
-        thresholds: Sequence[str] = (_THRESHOLD,),
+        thresholds: Sequence[Decimal] = (THRESHOLD,),
     ) -> Callable[[], bool]:
-        """Whether a file has a row of every sub-task, for every approach, seed and τ."""
+        """Whether a file has a row of every sub-task of one model, for every approach, seed and τ, or that it failed."""
         wanted = [
-            (approach, seed, None if approach == "ST" else threshold)
+            (approach, seed, None if approach == "ST" else exact(threshold))
             for approach in approaches
             for seed in setting.seeds
             for threshold in thresholds
@@ -201,9 +203,13 @@ class Agenda:
 
         def done() -> bool:
             rows = ResultFile(setting.result_path(question)).measured()
-            found = Counter((row["approach"], row["seed"], row["threshold"]) for row in rows if _reused(row))
+            models = Counter((*_about(row), row.get("spec"), row.get("model")) for row in rows if _reused(row))
+            most: Counter[tuple[object, ...]] = Counter()
+            for key, number in models.items():
+                most[key[:3]] = max(most[key[:3]], number)
+            failed = {_about(row) for row in rows if row["kind"] == "modules" and "error" in row}
             tasks = sample or self._tasks(setting.name)
-            return all(found[key] >= tasks for key in wanted)
+            return all(most[key] >= tasks or key in failed for key in wanted)
 
         return done
 
@@ -247,6 +253,10 @@ class Agenda:
         given += [("--runs", str(setting.runs))]
         given += [("--results", str(setting.results))] if setting.results != RESULTS else []
         return tuple(word for pair in given for word in pair)
+
+
+def _about(row: Row) -> tuple[object, ...]:
+    return row["approach"], row["seed"], row["threshold"]
 
 
 def _reused(row: Row) -> bool:

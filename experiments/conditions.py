@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["COMMIT", "commit", "conditions", "invocation"]
+__all__ = ["COMMIT", "commit", "conditions", "hardware", "invocation"]
 
 COMMIT = "MODA_COMMIT"
 """The environment variable that names the commit of a copy without its git history."""
@@ -22,15 +22,21 @@ COMMIT = "MODA_COMMIT"
 
 def conditions(device: torch.device | str) -> dict[str, Any]:
     """Hardware, versions and commit."""
-    on_cuda = torch.device(device).type == "cuda"
     return {
-        "hardware": torch.cuda.get_device_name(device) if on_cuda else f"{platform.machine()}, {os.cpu_count()} cores",
+        "hardware": hardware(device),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "torchvision": version("torchvision"),
         "commit": commit(),
     }
+
+
+def hardware(device: torch.device | str) -> str:
+    """The name of a CUDA device, the kind and number of processor cores of any other."""
+    if torch.device(device).type == "cuda" and torch.cuda.is_available():
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()}, {os.cpu_count()} cores"
 
 
 def invocation(device: torch.device | str) -> dict[str, Any]:
@@ -47,14 +53,14 @@ def _portable(argument: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def commit() -> str:
-    """The commit that runs, with a ``+`` where the working tree differs from it."""
+def commit(folder: Path = Path(__file__).parent) -> str:
+    """The commit that runs, with a ``+`` where a source file of the working tree differs from it or is not in it."""
     if named := os.environ.get(COMMIT):
         return named
-    folder = Path(__file__).parent
+    sources = [f":(glob){part}**/*.py" for part in ("", "../moda_core/", "../benchmarks/")]
     try:
         head = _git(folder, "rev-parse", "--short", "HEAD")
-        return head + ("+" if _git(folder, "status", "--porcelain", "../moda_core", ".") else "")
+        return head + ("+" if _git(folder, "status", "--porcelain", "--untracked-files=all", *sources) else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

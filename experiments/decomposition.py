@@ -13,10 +13,13 @@ from moda_core.modularity.models import ModularModel
 from moda_core.modularity.modules import decomposed
 from moda_core.storage.artifacts import decode, encode_counts
 
-__all__ = ["THRESHOLD", "modular_model"]
+__all__ = ["THRESHOLD", "THRESHOLDS", "modular_model"]
 
 THRESHOLD = Decimal("0.9")
 """The paper's τ."""
+
+THRESHOLDS = tuple(map(Decimal, ("0.1", "0.5", "0.8", "0.9", "0.95")))
+"""Those that figure 4 of the paper compares."""
 
 
 def modular_model(run: Run, dataset: Dataset, threshold: Decimal = THRESHOLD, *, device: str = "cpu") -> ModularModel:

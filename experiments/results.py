@@ -1,7 +1,7 @@
 """Result files: one JSON object per line, on the disk before the next measurement begins.
 
-A run that was stopped while it wrote leaves a torn last line. The next run says so, drops it and
-measures that row again; a broken line anywhere else was not torn by a stop and is refused.
+A run that was stopped while it wrote leaves a torn last line. Who reads says so and leaves it out; the next run that
+writes drops it and measures that row again. A broken line anywhere else was not torn by a stop and is refused.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _parsed(path: Path) -> list[Row]:
         if row is not None:
             rows.append(row)
         elif number == len(lines):
-            print(f"{path}: line {number} was torn by a stop: it is dropped and measured again", file=sys.stderr)
+            print(f"{path}: line {number} was torn by a stop: it is left out", file=sys.stderr)
         else:
             problem = f"line {number} of {path} is not a JSON object"
             raise UnreadableFile("results", line.decode(errors="replace"), problem, "mend it or delete the line")
@@ -136,7 +136,7 @@ def _write(path: Path, lines: bytes, *, checked: bool) -> None:
         with path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if not (checked and _ends(file)):
-                _drop_torn(file)
+                _drop_torn(path, file)
             file.write(lines)
             file.flush()
             os.fsync(file.fileno())
@@ -147,9 +147,10 @@ def _ends(file: BinaryIO) -> bool:
     return file.read(1) == b"\n"
 
 
-def _drop_torn(file: BinaryIO) -> None:
+def _drop_torn(path: Path, file: BinaryIO) -> None:
     file.seek(0)
     content = file.read()
     last = content[content.rfind(b"\n", 0, -1) + 1 :]
     if last and _row(last) is None:
         file.truncate(len(content) - len(last))
+        print(f"{path}: the last line, torn by a stop, is dropped", file=sys.stderr)

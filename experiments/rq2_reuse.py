@@ -27,7 +27,7 @@ from moda_core.errors import InvalidInput
 __all__ = ["main"]
 
 _KNOWN = ("ST", *COMPOSED, *MWT_COMPOSED)
-_DEFAULT = ("ST", "ST-composed", "MODA", "MwT", FINE_TUNED)
+_DEFAULT = ("ST", "ST-composed", "MODA", *MWT_COMPOSED)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

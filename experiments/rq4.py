@@ -14,8 +14,8 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 from experiments import drawing, tables, training
-from experiments.composers import modules_at
-from experiments.decomposition import THRESHOLD, modular_model
+from experiments.composers import exact, modules_at
+from experiments.decomposition import THRESHOLD, THRESHOLDS, modular_model
 from experiments.evaluation import Evaluation
 from experiments.program import program_parser, run
 from experiments.recording import COMPOSED, Recorder
@@ -39,7 +39,7 @@ __all__ = ["main", "weightings"]
 Weighting = dict[str, float]
 
 _VALUES = {"alpha": (0.0, 0.5, 1.0, 2.0), "beta": (0.0, 0.5, 1.0, 2.0), "gamma": (0.0, 0.1, 0.3, 0.6, 1.0)}
-_THRESHOLDS = "0.1,0.5,0.8,0.9,0.95"
+_THRESHOLDS = ",".join(map(exact, THRESHOLDS))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

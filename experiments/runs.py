@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,12 @@ class How:
     execution: Execution = EAGER
     ranks: Ranks = ALONE
     progress: Callable[[EpochReport], None] | None = None
+
+    @property
+    def saving(self) -> Execution:
+        """`execution`, but where epochs may be shorter than their saving, on CUDA, some are not saved."""
+        on_cuda = torch.device(self.device).type == "cuda"
+        return replace(self.execution, seconds_between_checkpoints=30.0) if on_cuda else self.execution
 
 
 @dataclass(frozen=True)
@@ -182,19 +188,28 @@ def finished(
         Conflict: while another program works on the same run.
     """
     place = folder / spec.digest()
-    if not (place / "run.json").exists():
+    if not _is_finished(place, how):
         with ExitStack() as held:
             how.ranks.first(lambda: held.enter_context(_alone(place)))
-            checkpoints = CheckpointFolder(place)
-            history, model = work(checkpoints)
-            facts = {
-                "spec": spec.to_json(),
-                "history": [report.to_json() for report in history],
-                "cpu_s": checkpoints.cpu_s,
-                "conditions": _conditions(how),
-            }
-            how.ranks.first(partial(_store, checkpoints, model, facts))
+            if not _is_finished(place, how):  # by another program, before this one held the folder
+                _finish(place, spec, work, how)
     return place, parse_json((place / "run.json").read_bytes())
+
+
+def _is_finished(place: Path, how: How) -> bool:
+    return how.ranks.agreed((place / "run.json").exists())
+
+
+def _finish(place: Path, spec: Spec, work: Callable[[CheckpointFolder], tuple[Reports, bytes]], how: How) -> None:
+    checkpoints = CheckpointFolder(place)
+    history, model = work(checkpoints)
+    facts = {
+        "spec": spec.to_json(),
+        "history": [report.to_json() for report in history],
+        "cpu_s": checkpoints.cpu_s,
+        "conditions": _conditions(how),
+    }
+    how.ranks.first(partial(_store, checkpoints, model, facts))
 
 
 def trained(
@@ -230,7 +245,7 @@ def _trained(spec: TrainingSpec, dataset: Dataset, how: How, checkpoints: Checkp
         rule,
         mirror=dataset.mirror,
         device=how.device,
-        execution=how.execution,
+        execution=how.saving,
         ranks=how.ranks,
         checkpoints=checkpoints,
         progress=how.progress,
@@ -240,7 +255,9 @@ def _trained(spec: TrainingSpec, dataset: Dataset, how: How, checkpoints: Checkp
 
 
 def _conditions(how: How) -> dict[str, Any]:
-    return conditions(how.device) | {"processes": how.ranks.world, "execution": asdict(how.execution)}
+    execution = asdict(how.execution)
+    del execution["seconds_between_checkpoints"]  # which changes no number
+    return conditions(how.device) | {"processes": how.ranks.world, "execution": execution}
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import combinations
 
-__all__ = ["Subtask", "drawn", "sample_size", "subtasks"]
+__all__ = ["Subtask", "drawn", "number_of_subtasks", "sample_size", "subtasks"]
 
 Subtask = tuple[int, ...]
 
@@ -38,6 +38,12 @@ def subtasks(classes: int, seed: int = 0) -> tuple[Subtask, ...]:
     if classes <= _ALL_UP_TO:
         return tuple(task for size in sizes for task in combinations(range(classes), size))
     return tuple(task for size in sizes for task in _sample(classes, size, seed))
+
+
+def number_of_subtasks(classes: int) -> int:
+    """How many `subtasks` there are, without making them."""
+    sizes = [math.comb(classes, size) for size in range(2, classes + 1)]
+    return sum(sizes if classes <= _ALL_UP_TO else map(sample_size, sizes))
 
 
 def drawn(tasks: Sequence[Subtask], number: int | None, seed: int = 0) -> tuple[Subtask, ...]:

@@ -5,7 +5,8 @@
 One way per call, measured by `benchmarks.overhead_steps` on the first images of the data set. One row per
 kind of step, ``kind: speed``: ``execution``, ``approach`` (``ST``, ``MODA``; ``MODA-naive`` with hooks and
 losses of all pairs, step by step), ``images_per_s``, ``ratio`` to ST on the same batches and its quartiles,
-``share_of_peak`` of the chip; or, where a way does not work here, one row with ``error``.
+``share_of_peak`` of the chip; or, where a way does not work here, one row with ``error``. On other hardware or under
+another torch all is timed anew.
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ from typing import Any
 import torch
 
 from benchmarks.overhead_steps import measure
-from experiments.conditions import invocation
+from experiments.conditions import hardware
 from experiments.program import program_parser, run
 from experiments.results import ResultFile, Row
 from experiments.settings import Setting, add_options, setting_of
 from moda_core.data.dataset import Images
-from moda_core.training.execution import EAGER
 from moda_core.training.surroundings import borrowed_generators
 
 __all__ = ["EPOCHS", "QUESTION", "WAYS", "fastest", "main", "tried"]
@@ -44,30 +44,50 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     setting, way = setting_of(options), options.execution
     file = ResultFile(setting.result_path(QUESTION))
-    if tried(file.path, way):
+    if tried(file.path, way, setting.device):
         return
-    file.begin(invocation(setting.device))
+    file.begin(setting.invocation())  # reads the data set, whose faults are not the way's
     try:
-        rows = _timed(setting)
+        rows = _timed(setting, way)
     except Exception as error:  # noqa: BLE001 - whatever a compiler or driver raises: the way does not work here
         rows = [{"error": f"{type(error).__name__}: {error}"[:500]}]
-    file.extend({"kind": "speed", "execution": way, **row} for row in rows)
+    known = _approaches(file, way, setting.device)
+    file.extend({"kind": "speed", "execution": way, **row} for row in rows if row.get("approach") not in known)
     print(file.path, *(row.get("error") or f"{row['approach']} {row['images_per_s']:.0f}/s" for row in rows))
 
 
-def tried(file: Path, way: str) -> bool:
-    """Whether a way has its rows, be it that it does not work."""
-    return ResultFile(file).has(kind="speed", execution=way)
+def tried(file: Path, way: str, device: str) -> bool:
+    """Whether a way has all its rows of such a device, be it the one that it does not work."""
+    found = _approaches(ResultFile(file), way, device)
+    return None in found or found >= {_STEPS[step] for step in _steps(way)}
 
 
-def fastest(file: Path) -> str:
-    """The way with the most images per second in modular training; step by step where none was timed."""
-    rows = [row for row in ResultFile(file).measured() if row.get("approach") == "MODA"]
+def fastest(file: Path, device: str) -> str:
+    """The way with the most images per second in modular training here; step by step where none was timed."""
+    rows = [row for row in _here(ResultFile(file), device) if row.get("approach") == "MODA"]
     return max(rows, key=lambda row: row["images_per_s"])["execution"] if rows else WAYS[0]
 
 
-def _timed(setting: Setting) -> list[Row]:
-    dataset, step_by_step = setting.dataset, setting.execution == EAGER
+def _approaches(file: ResultFile, way: str, device: str) -> set[str | None]:
+    """What was timed in a way; None stands for an error."""
+    return {row.get("approach") for row in _here(file, device) if row["execution"] == way}
+
+
+def _here(file: ResultFile, device: str) -> list[Row]:
+    """The rows that were measured on such hardware, under this torch."""
+    here = (hardware(device), str(torch.__version__))
+    stated = [row for row in file.rows() if row.get("kind") == "conditions"]
+    alike = {row["id"] for row in stated if (row["hardware"], row["torch"]) == here}
+    return [row for row in file.measured() if row.get("conditions") in alike]
+
+
+def _steps(way: str) -> tuple[str, ...]:
+    """Kinds of steps that are timed in a way; the naive one cannot be compiled or captured."""
+    return tuple(_STEPS) if way == WAYS[0] else ("standard", "modular")
+
+
+def _timed(setting: Setting, way: str) -> list[Row]:
+    dataset = setting.dataset
     with borrowed_generators(torch.device(setting.device), 0):
         rows = measure(
             setting.model,
@@ -77,7 +97,7 @@ def _timed(setting: Setting) -> list[Row]:
             epochs=setting.epochs,
             device=setting.device,
             execution=setting.execution,
-            ways=tuple(_STEPS) if step_by_step else ("standard", "modular"),
+            ways=_steps(way),
         )
     return [_row(row) for row in rows]
 

@@ -2,8 +2,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from experiments.agenda import Agenda
+from experiments.conditions import hardware
 from experiments.replacement import INITIALS
 from experiments.replacement_models import WEAK_KINDS
 
@@ -96,10 +98,23 @@ def test_reuse_is_done_when_every_subtask_has_its_row_on_all_test_images(agenda,
     name, file = "reuse few vgg16, seeds 1", "rq2-reuse-few-vgg16-e200.jsonl"
     composed = [row for one in ("ST-composed", "MODA", "MODA-") for row in reused(one, TASKS)]
     standard = reused("ST", TASKS, threshold=None)
+    others = [*composed, *standard, *reused("MwT+generators", TASKS)]
     for mwt, done in ((TASKS - 1, False), (TASKS, True)):
-        write(tmp_path, file, [*composed, *standard, *reused("MwT", mwt)])
+        write(tmp_path, file, [*others, *reused("MwT", mwt)])
         assert (name not in open_ones(agenda(seeds=1))) is done
-    write(tmp_path, file, [*composed, *standard, *reused("MwT", TASKS, images_per_class=10)])
+    write(tmp_path, file, [*others, *reused("MwT", TASKS, images_per_class=10)])
+    assert name in open_ones(agenda(seeds=1))
+
+
+def test_a_failure_of_mwt_is_not_tried_again_and_two_models_are_not_one(agenda, tmp_path):
+    name, file = "reuse few vgg16, seeds 1", "rq2-reuse-few-vgg16-e200.jsonl"
+    others = [row for one in ("ST-composed", "MODA", "MODA-", "MwT+generators") for row in reused(one, TASKS)]
+    others += reused("ST", TASKS, threshold=None)
+    failed = {"kind": "modules", "approach": "MwT", "seed": 0, "threshold": "0.9", "error": "no kernel"}
+    write(tmp_path, file, [*others, failed])
+    assert name not in open_ones(agenda(seeds=1))
+    halves = [row | {"spec": spec} for spec in ("one", "two") for row in reused("MwT", TASKS - 1)]
+    write(tmp_path, file, [*others, *halves])
     assert name in open_ones(agenda(seeds=1))
 
 
@@ -148,7 +163,7 @@ def test_commands_name_the_setting_and_leave_out_what_is_the_default(agenda, tmp
 
 
 def timed(way, approach, images_per_s):
-    return {"kind": "speed", "execution": way, "approach": approach, "images_per_s": images_per_s}
+    return {"conditions": "here", "kind": "speed", "execution": way, "approach": approach, "images_per_s": images_per_s}
 
 
 def test_ways_of_training_are_timed_first_and_the_fastest_that_works_is_then_taken(agenda, tmp_path):
@@ -158,8 +173,10 @@ def test_ways_of_training_are_timed_first_and_the_fastest_that_works_is_then_tak
         "", "compiled", "captured", "compiled,captured"
     ]  # fmt: skip
     assert not any(one.done() for one in first)
-    rows = [timed("", "ST", 900), timed("", "MODA", 600), timed("compiled", "MODA", 700)]
-    rows += [timed("captured", "ST", 5000), {"kind": "speed", "execution": "captured", "error": "no graph"}]
+    rows = [{"kind": "conditions", "id": "here", "hardware": hardware("cuda"), "torch": torch.__version__}]
+    rows += [timed("", "ST", 900), timed("", "MODA", 600), timed("", "MODA-naive", 100)]
+    rows += [timed("compiled", "ST", 900), timed("compiled", "MODA", 700), timed("captured", "ST", 5000)]
+    rows += [{"conditions": "here", "kind": "speed", "execution": "captured", "error": "no graph"}]
     write(tmp_path, "overhead-few-vgg16-e2.jsonl", rows)
     assert [one.done() for one in first] == [True, True, True, False]
     training = next(plan)

@@ -41,11 +41,12 @@ def test_a_torn_last_line_is_dropped_said_so_and_gone_after_the_next_row(
     whole = path.read_bytes()
     path.write_bytes(whole + torn)
     file = ResultFile(path)
-    assert "line 3" in capsys.readouterr().err
+    assert "line 3 was torn by a stop: it is left out" in capsys.readouterr().err
     assert file.rows() == [{"seed": 0}, {"seed": 1}]
     assert path.read_bytes() == whole + torn, "reading alone must not write"
     file.append({"seed": 2})
     assert path.read_bytes() == whole + b'{"seed": 2}\n'
+    assert "is dropped" in capsys.readouterr().err
     assert ResultFile(path).rows() == [{"seed": 0}, {"seed": 1}, {"seed": 2}]
     assert capsys.readouterr().err == ""
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from experiments import runs
 from experiments.mwt_runs import trained_mwt
 from experiments.runs import CheckpointFolder, How, dataset_digest, trained
 from experiments.settings import Setting
@@ -61,6 +65,21 @@ def test_a_run_that_another_program_works_on_is_left_to_it(setting: Setting, tmp
 
     run = trained(tmp_path, setting.spec(0), setting.dataset, progress=meanwhile)
     assert len(run.facts["history"]) == 2
+
+
+def test_a_run_that_another_program_finished_while_we_waited_is_not_trained_again(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = trained(tmp_path / "there", setting.spec(0), setting.dataset)
+
+    @contextmanager
+    def alone(place: Path) -> Iterator[None]:
+        shutil.copytree(first.place, place)
+        yield
+
+    monkeypatch.setattr(runs, "_alone", alone)
+    monkeypatch.setattr(runs, "train", None)
+    assert trained(tmp_path / "here", setting.spec(0), setting.dataset).digest == first.digest
 
 
 def test_processor_time_is_that_of_all_processes_of_a_run(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from itertools import combinations
 import pytest
 
 from experiments.paper import SUBTASKS
-from experiments.subtasks import drawn, sample_size, subtasks
+from experiments.subtasks import drawn, number_of_subtasks, sample_size, subtasks
 
 
 def test_ten_classes_have_all_of_the_papers_sub_tasks() -> None:
@@ -57,3 +57,8 @@ def test_a_part_is_in_order_and_a_smaller_one_is_part_of_a_larger_one() -> None:
     assert list(more) == [task for task in tasks if task in set(more)]
     assert drawn(tasks, None) == drawn(tasks, 1000) == tasks
     assert drawn(tasks, 5, seed=1) != few
+
+
+@pytest.mark.parametrize("classes", [2, 10, 12, 13, 30])
+def test_sub_tasks_are_counted_without_making_them(classes):
+    assert number_of_subtasks(classes) == len(subtasks(classes))
