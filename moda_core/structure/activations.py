@@ -8,7 +8,6 @@ images of its own.
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -17,12 +16,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the usual name of this module
 from jaxtyping import Bool, Float
 from torch import Tensor, fx, nn
-from torch.autograd.function import once_differentiable
 
+from moda_core.structure.pooled_relu import PooledRelu
+from moda_core.structure.rewriting import bind, rewritten
 from moda_core.structure.tracing import Trace
 from moda_core.structure.unitgraph import Layer, UnitGraph
 
-__all__ = ["activation_vectors", "active_units", "bind", "rewritten", "with_activations", "with_activity"]
+__all__ = ["activation_vectors", "active_units", "with_activations", "with_activity"]
 
 
 def activation_vectors(value: Float[Tensor, "batch ..."], axis: int) -> Float[Tensor, "batch units"]:
@@ -72,30 +72,6 @@ def with_activity(graph: UnitGraph, network: nn.Module, epsilon: float) -> nn.Mo
     return _returning(graph, network, graph.eval_trace, add).eval()
 
 
-def rewritten(trace: Trace, graph: UnitGraph, change: Callable[[fx.Graph, fx.Node, Layer], None]) -> fx.Graph:
-    """A copy of a trace's graph in which `change` was applied to each layer's node."""
-    copy = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    copy.output(copy.graph_copy(trace.graph, copies))
-    nodes = {node.name: node for node in trace.graph.nodes}
-    for layer in graph.layers:
-        change(copy, copies[nodes[layer.name]], layer)
-    return copy
-
-
-def bind(network: nn.Module, graph: fx.Graph, **parts: nn.Module) -> fx.GraphModule:
-    """A graph made runnable on a network's own parts, and on extra `parts` by name."""
-    modules = {node.target: network.get_submodule(node.target) for node in graph.nodes if _is_part(node, parts)}
-    states = network.state_dict(keep_vars=True)
-    attributes = {node.target: states[node.target] for node in graph.nodes if node.op == "get_attr"}
-    extra = {f"{name}.{child}": part for name, owner in parts.items() for child, part in owner.named_children()}
-    return fx.GraphModule(modules | attributes | extra, graph)
-
-
-def _is_part(node: fx.Node, parts: dict[str, nn.Module]) -> bool:
-    return node.op == "call_module" and str(node.target).split(".")[0] not in parts
-
-
 def _returning(
     graph: UnitGraph, network: nn.Module, trace: Trace, measured: Callable[[fx.Graph, fx.Node, Layer], fx.Node]
 ) -> nn.Module:
@@ -138,32 +114,4 @@ def _relu_and_vectors(
     if not others or torch.compiler.is_compiling():  # the compiler fuses these by itself
         output = F.relu(value)
         return output, activation_vectors(output, axis)
-    return _PooledRelu.apply(value, others, overwrite)  # type: ignore[no-untyped-call,no-any-return]
-
-
-class _PooledRelu(torch.autograd.Function):
-    """ReLU and the means of its output.
-
-    A ReLU's output is its own magnitude, and where it is 0 no gradient passes: what the means pass
-    back is added to the output's gradient before ReLU's own backward pass, which then overwrites
-    the sum.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, others: list[int], overwrite: bool) -> tuple[Tensor, Tensor]:
-        output = value.relu_() if overwrite else value.relu()
-        if overwrite:
-            ctx.mark_dirty(value)
-        ctx.save_for_backward(output)
-        ctx.others = others
-        return output, output.mean(others, dtype=torch.promote_types(output.dtype, torch.float32))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, of_means: Tensor) -> tuple[Tensor, None, None]:
-        (output,) = ctx.saved_tensors
-        share = of_means / math.prod(output.shape[axis] for axis in ctx.others)
-        for axis in ctx.others:
-            share = share.unsqueeze(axis)
-        total = gradient + share.to(gradient.dtype)
-        return torch.ops.aten.threshold_backward.grad_input(total, output, 0, grad_input=total), None, None
+    return PooledRelu.apply(value, others, overwrite)  # type: ignore[no-untyped-call,no-any-return]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jaxtyping import Bool, Float
 from torch import Tensor, fx, nn
 
-from moda_core.structure.activations import bind, rewritten
+from moda_core.structure.rewriting import bind, rewritten
 from moda_core.structure.slicing import Masks
 from moda_core.structure.unitgraph import Layer, UnitGraph
 

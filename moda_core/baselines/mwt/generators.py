@@ -20,8 +20,8 @@ from torch.nn import functional
 from moda_core.architectures.catalogue import build
 from moda_core.baselines.mwt.kernels import KernelGraph, kernel_graph
 from moda_core.specs import ArchitectureSpec
-from moda_core.structure.activations import bind, rewritten
 from moda_core.structure.operations import Norm
+from moda_core.structure.rewriting import bind, rewritten
 from moda_core.structure.tracing import trace
 from moda_core.structure.unitgraph import Layer
 
