@@ -7,8 +7,8 @@ GELU and attention are never exactly zero, so a unit (a head: any number of its 
 image only where it stays within epsilon. One training per seed, with and without the modular objective;
 then at each epsilon counted, decomposed and composed anew. Rows, in one file per model (and number of epochs, where it is given):
 
-``kind: training``: ``approach`` (ST, MODA), ``seed``, ``model`` (digest), the recipe, test ``accuracy``, ``parameters``.
-``kind: reuse``: one per composition: ``approach`` (ST-composed, MODA), ``seed``, ``model``, ``epsilon``, ``threshold``,
+``kind: training``: ``approach`` (ST, MODA), ``seed``, ``spec`` and ``model`` (digests), the recipe, test ``accuracy``, ``parameters``.
+``kind: reuse``: one per composition: ``approach`` (ST-composed, MODA), ``seed``, ``spec``, ``model``, ``epsilon``, ``threshold``,
 ``classes``, ``accuracy``, ``whole`` (the uncut model within the same classes), ``kept_…`` and ``original_parameters``,
 ``…_flops``, and ``error`` of the sliced against the masked model in float64, in units of the logits' spread.
 ``kind: epsilon``: the same summed over compositions, with module ``size``, ``overlap`` and the share of each layer's
@@ -29,14 +29,13 @@ from typing import Any
 import torch
 
 from experiments.beyond_relu_figure import draw
-from experiments.conditions import invocation
 from experiments.decomposition import THRESHOLD
 from experiments.evaluation import Evaluation, share
 from experiments.program import run as run_program
 from experiments.progress import epochs as report
 from experiments.results import ResultFile, Row
 from experiments.runs import Run, trained
-from experiments.settings import APPROACHES, DIGITS, RESULTS, Setting
+from experiments.settings import APPROACHES, DIGITS, Setting, add_surroundings, check_positive, surroundings_of
 from moda_core.errors import InvalidInput
 from moda_core.modularity.composition import compose, composition_masks, composition_plan
 from moda_core.modularity.counts import count_activations
@@ -66,13 +65,12 @@ _TRIPLES = 10
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what was not trained, decompose and compose at every epsilon, draw."""
     options = _parser().parse_args(arguments)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    check_positive(options, "epochs")
     epsilons = _numbers(options.epsilons)
-    for model in options.models:
-        setting = _setting(options, model)
+    settings = {model: _setting(options, model) for model in options.models}
+    for model, setting in settings.items():
         file = ResultFile(result_path(setting.results, model, options.epochs))
-        file.begin(invocation(setting.device))
+        file.begin(setting.invocation())
         for seed in setting.seeds:
             for approach in _COMPOSED:
                 _Sweep(setting, file, approach, seed).measure(epsilons)
@@ -137,6 +135,7 @@ class _Sweep:
             "kind": "training",
             "approach": self.approach,
             "seed": self.seed,
+            "spec": run.spec_digest,
             "model": run.digest,
             **{name: getattr(spec, name) for name in ("width", "epochs", "batch_size", *_SMALL)},
             "accuracy": evaluation.correct(whole, range(len(model.labels))),
@@ -148,7 +147,7 @@ class _Sweep:
         images = self.setting.dataset.train
         counts = count_activations(run.model, images, epsilon=epsilon, device=self.setting.device)
         modular = decomposed(run.model, counts, THRESHOLD)
-        head = {"approach": _COMPOSED[self.approach], "seed": self.seed, "model": run.digest}
+        head = {"approach": _COMPOSED[self.approach], "seed": self.seed, "spec": run.spec_digest, "model": run.digest}
         head |= {"epsilon": epsilon, "threshold": str(THRESHOLD)}
         device = self.setting.device
         logits = evaluation.logits(full_network(modular.architecture, modular.weights, device))
@@ -223,12 +222,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--models", nargs="+", choices=_RECIPES, default=list(_RECIPES), help="(default: both)")
     add("--epochs", type=int, default=None, metavar="N", help="of training (default: as each model needs)")
-    add("--seeds", type=int, default=1, metavar="N", help="train under the seeds 0 to N-1 (default: 1)")
     add("--epsilons", default=_EPSILONS, metavar="LIST", help=f"(default: {_EPSILONS})")
-    add("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    add("--threads", type=int, default=None, metavar="N", help="of torch on the CPU (default: torch's own)")
-    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="trained models (default: runs)")
-    add("--results", type=Path, default=RESULTS, metavar="DIR", help="result files (default: experiments/results)")
+    add_surroundings(parser)
     return parser
 
 
@@ -240,10 +235,7 @@ def _setting(options: argparse.Namespace, model: str) -> Setting:
         model=model,
         width=recipe["width"],
         epochs=options.epochs or recipe["epochs"],
-        seeds=tuple(range(options.seeds)),
-        device=options.device,
-        runs=options.runs,
-        results=options.results,
+        **surroundings_of(options),
     )
 
 

@@ -24,12 +24,14 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-import torch
-
 from experiments.agenda import Agenda, Measurement
 from experiments.program import program_parser
+from experiments.program import run as run_program
 from experiments.progress import duration
-from experiments.settings import RESULTS, named
+from experiments.settings import add_surroundings, check_positive, execution_of, named, surroundings_of
+from moda_core.architectures.catalogue import complete
+from moda_core.data.npz import check_npz
+from moda_core.errors import InvalidInput
 
 __all__ = ["Outcome", "main", "run"]
 
@@ -133,18 +135,27 @@ def _leave(number: int, _: FrameType | None) -> None:
 
 
 def _agenda(options: argparse.Namespace) -> Agenda:
+    """What is asked for; all that could not be measured is refused before anything is."""
+    check_positive(options, "epochs", "tasks")
+    if not options.minutes > 0:
+        raise InvalidInput("--minutes", options.minutes, "out of range", "give a number above 0")
+    execution_of(options.execution or "")
+    for model in (*options.models, *options.strong):
+        complete(model, classes=2, channels=3, width=options.width)
+    data = dict(map(named, options.data))
+    for source in data.values():
+        if source is not None:
+            check_npz(source)
+    place = surroundings_of(options)
     return Agenda(
-        data=dict(map(named, options.data)),
+        data=data,
         models=options.models,
         strong=options.strong,
         width=options.width,
         epochs=options.epochs,
-        seeds=options.seeds,
-        device=options.device or ("cuda" if torch.cuda.is_available() else "cpu"),
-        runs=options.runs,
-        results=options.results,
         tasks=options.tasks,
         execution=options.execution,
+        **place | {"seeds": options.seeds},
     )
 
 
@@ -157,21 +168,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--strong", nargs="*", default=["vgg16", "resnet18"], metavar="NAME", help="of the replacement")
     add("--width", type=float, default=1.0, metavar="W", help="multiplier of the models' channels (default: 1)")
     add("--epochs", type=int, default=200, metavar="N", help="of training (default: 200)")
-    add(
-        "--seeds",
-        type=int,
-        default=5,
-        metavar="N",
-        help="seeds 0 to N-1, the first of all before the second (default: 5)",
-    )
     add("--tasks", type=int, default=None, metavar="N", help="sub-tasks of a model at the most (default: the paper's)")
-    add("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
     add("--execution", default=None, metavar="LIST", help="of training, as for experiments.rq1 (default: the fastest)")
-    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="trained models and checkpoints (default: runs)")
-    add("--results", type=Path, default=RESULTS, metavar="DIR", help="result files (default: experiments/results)")
+    add_surroundings(parser, seeds=5)
     add("--list", action="store_true", help="show the measurements in order, with their commands, and end")
     return parser
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(lambda: sys.exit(main()))

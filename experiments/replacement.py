@@ -23,7 +23,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import product
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -35,7 +34,7 @@ from experiments.progress import Progress
 from experiments.replacement_models import WEAK_KINDS, Part, strong_part, strong_spec, targets, weak_part, weak_spec
 from experiments.results import ResultFile, Row
 from experiments.runs import Run, trained
-from experiments.settings import RESULTS, Setting, setting_of
+from experiments.settings import Setting, add_surroundings, check_positive, setting_of
 from moda_core.baselines.cnnsplitter import calibrated_scores, public_range, target_range
 from moda_core.data.dataset import Images, subset
 from moda_core.errors import InvalidInput
@@ -274,8 +273,9 @@ def _right(weak: _Weak, answers: Float[Tensor, "test classes"], when: str) -> Ro
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every strong model in turn."""
     options = _parser().parse_args(arguments)
-    for strong in options.strong:
-        measure(setting_of(argparse.Namespace(**vars(options), model=strong)), options.weak_epochs)
+    check_positive(options, "weak_epochs")
+    for setting in [setting_of(argparse.Namespace(**vars(options), model=strong)) for strong in options.strong]:
+        measure(setting, options.weak_epochs)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -294,12 +294,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="of overfitted ones, 20 times an underfitted one's (200)",
     )
-    add("--seeds", type=int, default=1, metavar="N", help="train under the seeds 0 to N-1 (default: 1)")
-    add("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
-    add("--threads", type=int, default=None, metavar="N", help="of torch on the CPU (default: torch's own)")
+    add_surroundings(parser)
     add("--execution", default="", metavar="LIST", help="of training, as for experiments.rq1 (default: step by step)")
-    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="trained models (default: runs)")
-    add("--results", type=Path, default=RESULTS, metavar="DIR", help="result files (default: experiments/results)")
     parser.set_defaults(images_per_class=None)
     return parser
 

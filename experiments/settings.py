@@ -28,10 +28,14 @@ __all__ = [
     "Setting",
     "add_approaches",
     "add_options",
+    "add_surroundings",
     "add_tasks",
     "approaches_of",
+    "check_positive",
+    "execution_of",
     "named",
     "setting_of",
+    "surroundings_of",
     "tasks_of",
 ]
 
@@ -130,13 +134,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="multiplier of the model's channels and units (default: 1)",
     )
     add("--epochs", type=int, default=200, metavar="N", help="of training (default: 200, as in the paper)")
-    add("--seeds", type=int, default=1, metavar="N", help="train under the seeds 0 to N-1 (default: 1)")
+    add_surroundings(parser)
+    add("--execution", default="", metavar="LIST", help=f"of {', '.join(_WAYS)}, with commas between (default: none)")
+    add("--images-per-class", type=int, default=None, metavar="N", help="test images for reuse (default: all)")
+
+
+def add_surroundings(parser: argparse.ArgumentParser, seeds: int = 1) -> None:
+    """Add what every program is asked: how often, and where."""
+    add = parser.add_argument
+    add("--seeds", type=int, default=seeds, metavar="N", help=f"train under the seeds 0 to N-1 (default: {seeds})")
     add("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
     add("--threads", type=int, default=None, metavar="N", help="of torch on the CPU (default: torch's own)")
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="trained models (default: runs)")
     add("--results", type=Path, default=RESULTS, metavar="DIR", help="result files (default: experiments/results)")
-    add("--execution", default="", metavar="LIST", help=f"of {', '.join(_WAYS)}, with commas between (default: none)")
-    add("--images-per-class", type=int, default=None, metavar="N", help="test images for reuse (default: all)")
 
 
 def setting_of(options: argparse.Namespace) -> Setting:
@@ -145,10 +155,7 @@ def setting_of(options: argparse.Namespace) -> Setting:
     Raises:
         InvalidInput, Unavailable: naming the option that cannot be used.
     """
-    for option in ("epochs", "seeds", "threads", "images_per_class"):
-        _check_positive(option, getattr(options, option))
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    check_positive(options, "epochs", "images_per_class")
     name, source = named(options.dataset)
     complete(options.model, classes=2, channels=3, width=options.width)
     return Setting(
@@ -157,13 +164,27 @@ def setting_of(options: argparse.Namespace) -> Setting:
         model=options.model,
         width=options.width,
         epochs=options.epochs,
-        seeds=tuple(range(options.seeds)),
-        device=_device(options.device),
-        runs=options.runs,
-        results=options.results,
         images_per_class=options.images_per_class,
-        execution=_execution(options.execution),
+        execution=execution_of(options.execution),
+        **surroundings_of(options),
     )
+
+
+def surroundings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a setting that `add_surroundings` asks for; it also sets torch's threads.
+
+    Raises:
+        InvalidInput, Unavailable: naming the option that cannot be used.
+    """
+    check_positive(options, "seeds", "threads")
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    return {
+        "seeds": tuple(range(options.seeds)),
+        "device": _device(options.device),
+        "runs": options.runs,
+        "results": options.results,
+    }
 
 
 def add_approaches(parser: argparse.ArgumentParser, known: Sequence[str], default: Sequence[str]) -> None:
@@ -193,13 +214,21 @@ def add_tasks(parser: argparse.ArgumentParser) -> None:
 
 def tasks_of(options: argparse.Namespace, setting: Setting) -> tuple[Subtask, ...]:
     """The sub-tasks asked for."""
-    _check_positive("tasks", options.tasks)
+    check_positive(options, "tasks")
     return drawn(subtasks(len(setting.dataset.classes)), options.tasks)
 
 
-def _check_positive(option: str, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise InvalidInput(f"--{option.replace('_', '-')}", value, "out of range", "give a whole number of at least 1")
+def check_positive(options: argparse.Namespace, *names: str) -> None:
+    """Refuse options below 1.
+
+    Raises:
+        InvalidInput: naming the option.
+    """
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            option = f"--{name.replace('_', '-')}"
+            raise InvalidInput(option, value, "out of range", "give a whole number of at least 1")
 
 
 def named(dataset: str) -> tuple[str, Path | None]:
@@ -209,14 +238,20 @@ def named(dataset: str) -> tuple[str, Path | None]:
     name, equals, path = dataset.partition("=")
     source = Path(path if equals else dataset)
     name = name if equals else source.stem
-    if not name or set(name) & set("/\\" + os.sep):
-        raise InvalidInput("--dataset", dataset, "no name for file names", "give NAME=PATH, as in cifar10=data.npz")
+    if not name or set(name) & set("/\\-" + os.sep):
+        remedy = "give NAME=PATH, as in cifar10=data.npz, with no slash and no hyphen in the name"
+        raise InvalidInput("--dataset", dataset, "no name for the names of result files", remedy)
     if not source.is_file():
         raise InvalidInput("--dataset", str(source), "there is no such file", "give the path of an .npz file")
     return name, source
 
 
-def _execution(listed: str) -> Execution:
+def execution_of(listed: str) -> Execution:
+    """The ways to train that are listed.
+
+    Raises:
+        InvalidInput: for one that there is not.
+    """
     asked = [name.strip() for name in listed.split(",") if name.strip()]
     for name in asked:
         if name not in _WAYS:
@@ -231,6 +266,10 @@ def _device(asked: str | None) -> str:
         device = torch.device(asked)
     except RuntimeError as error:
         raise InvalidInput("--device", asked, "not a device", "give cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise Unavailable("there is no CUDA device here", "give --device cpu")
+    if device.type not in {"cpu", "cuda"}:
+        raise InvalidInput("--device", asked, "not a device to train on", "give cpu or cuda")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise Unavailable(
+            "there is no CUDA device here" if device.index is None else f"there is no {asked} here", "give --device cpu"
+        )
     return asked

@@ -68,6 +68,13 @@ def test_epsilons_that_are_no_numbers_are_refused():
         main(["--epsilons", "0.1,small"])
 
 
+@pytest.mark.parametrize(("option", "value"), [("--device", "foo"), ("--seeds", "0"), ("--epochs", "0")])
+def test_what_cannot_be_trained_is_refused(tmp_path, option, value):
+    with pytest.raises(InvalidInput, match=option):
+        main([option, value, "--runs", str(tmp_path / "runs"), "--results", str(tmp_path)])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_figure_shows_means_over_seeds_in_percent():
     rows = [
         {

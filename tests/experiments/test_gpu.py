@@ -2,14 +2,18 @@ import fcntl
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from experiments import gpu
 from experiments.agenda import Measurement
 from experiments.runs import CheckpointFolder
+from moda_core.errors import ModaError
 
 WORKER = """
 import pathlib, sys, time
@@ -43,6 +47,37 @@ def lock(tmp_path):
 def started(tmp_path, name):
     place = tmp_path / f"{name}.started"
     return place.read_text() if place.exists() else ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--data", "nothere.npz"], "there is no such file"),
+        (["--data", "cifar10=JUNK"], "not a readable .npz file"),
+        (["--data", "digits", "--epochs", "0"], "--epochs"),
+        (["--data", "digits", "--device", "foo"], "--device"),
+        (["--data", "digits", "--execution", "bogus"], "--execution"),
+        (["--data", "digits", "--seeds", "-1"], "--seeds"),
+        (["--data", "digits", "--tasks", "0"], "--tasks"),
+        (["--data", "digits", "--models", "resnet81"], "resnet81"),
+        (["--data", "digits", "--strong", "vgg61"], "vgg61"),
+        (["--data", "digits", "--minutes", "nan"], "--minutes"),
+    ],
+)
+@pytest.mark.usefixtures("as_before")
+def test_what_cannot_be_measured_is_refused_before_anything_is(tmp_path, arguments, named):
+    (tmp_path / "junk.npz").write_bytes(b"junk")
+    given = [one.replace("JUNK", str(tmp_path / "junk.npz")) for one in arguments]
+    for listed in ([], ["--list"]):
+        with pytest.raises(ModaError, match=named):
+            gpu.main([*given, *listed, "--runs", str(tmp_path / "runs")])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_refusal_is_one_line_and_status_2():
+    command = [sys.executable, "-m", "experiments.gpu", "--data", "nothere.npz", "--list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
 
 
 def test_what_is_missing_is_measured_in_order_and_nothing_twice(program, lock, tmp_path):
