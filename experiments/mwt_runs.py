@@ -55,7 +55,7 @@ def _trained(spec: MwtSpec, dataset: Dataset, how: How, checkpoints: CheckpointF
         rule,
         mirror=dataset.mirror,
         device=how.device,
-        execution=how.execution,
+        execution=how.saving,
         ranks=how.ranks,
         checkpoints=checkpoints,
         progress=how.progress,
