@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from moda_core.errors import Corrupt
 
-__all__ = ["Checkpoint", "Checkpoints", "captured", "restore"]
+__all__ = ["Checkpoint", "Checkpoints", "restore", "snapshot"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Checkpoint:
         epoch: the epochs done, from 1.
         tensors: on the CPU; weights and buffers as ``weights/<name>``, momentum as
             ``momentum/<name>``, states of random generators (uint8) as ``generator/<name>``.
-        state: plain JSON data: the spec's digest and the reports of the epochs done.
+        state: plain JSON data: the spec's digest, how many ranks trained, and the reports of the epochs done.
     """
 
     epoch: int
@@ -42,7 +42,7 @@ class Checkpoints(Protocol):
         """Keep a checkpoint, whole or not at all."""
 
 
-def captured(
+def snapshot(
     model: nn.Module,
     optimizer: Optimizer,
     generators: Mapping[str, torch.Generator],
@@ -64,15 +64,23 @@ def restore(
     model: nn.Module,
     optimizer: Optimizer,
     generators: Mapping[str, torch.Generator],
+    *,
+    begun: bool = True,
 ) -> None:
-    """Put back, in place, what `captured` copied; a generator of another kind of device keeps its state.
+    """Put back, in place, what `snapshot` copied; a generator of another kind of device keeps its state.
+
+    With `begun` the tensors are of a run after its first step, when every parameter that is trained
+    has momentum, unless the descent has none.
 
     Raises:
         Corrupt: if the tensors are not those of this model; it may then be partly overwritten.
     """
+    momentum = _below("momentum/", tensors)
+    _check_momentum(set(momentum), model, optimizer, begun)
+    if "generator/batches" not in tensors:
+        raise _misfit("no state of the generator of batches")
     try:
         model.load_state_dict(_below("weights/", tensors))
-        momentum = _below("momentum/", tensors)
         optimizer.state.clear()
         for name, parameter in model.named_parameters():
             if name in momentum:
@@ -82,9 +90,18 @@ def restore(
             if name in generators:
                 generators[name].set_state(state)
     except (RuntimeError, TypeError) as error:
-        raise Corrupt(
-            f"a checkpoint does not fit its network: {error}", "delete it; training then begins anew"
-        ) from error
+        raise _misfit(str(error)) from error
+
+
+def _check_momentum(names: set[str], model: nn.Module, optimizer: Optimizer, begun: bool) -> None:
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    with_momentum = any(group["momentum"] > 0 for group in optimizer.param_groups)
+    if names != (trained if with_momentum and (begun or names) else set()):
+        raise _misfit(f"momentum of {len(names)} parameters, of {len(trained)} that are trained")
+
+
+def _misfit(problem: str) -> Corrupt:
+    return Corrupt(f"a checkpoint does not fit its run: {problem}", "delete it; training then begins anew")
 
 
 def _copy(tensor: Tensor, device: torch.device | str) -> Tensor:

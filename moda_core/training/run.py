@@ -12,7 +12,7 @@ from torch import nn
 from moda_core.data.batches import Batches
 from moda_core.errors import Cancelled, Conflict, InvalidInput, TrainingFailure
 from moda_core.specs import TrainingSpec
-from moda_core.training.checkpoints import Checkpoint, Checkpoints, captured, restore
+from moda_core.training.checkpoints import Checkpoint, Checkpoints, restore, snapshot
 from moda_core.training.criteria import Criterion
 from moda_core.training.diagnosis import first_failure
 from moda_core.training.distributed import Ranks
@@ -73,9 +73,20 @@ class Run:
         self.saved, self.saved_at = 0, time.monotonic()
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on after a checkpoint of the same run."""
+        """Go on after a checkpoint of the same run.
+
+        Raises:
+            Conflict: for one of another run, or of another number of ranks, which draw other numbers.
+            Corrupt: for one that is not whole.
+        """
         if checkpoint.state.get("spec") != self.identity:
             raise Conflict("the checkpoint belongs to another training spec", "give every spec its own checkpoints")
+        world = checkpoint.state.get("world", self.ranks.world)  # the first checkpoints did not say
+        if world != self.ranks.world:
+            raise Conflict(
+                f"the checkpoint is of {world} processes, and now there are {self.ranks.world}",
+                "go on with as many as before, or delete the checkpoint",
+            )
         restore(checkpoint.tensors, self.model, self.optimizer, self.generators)
         self.history = [EpochReport.from_json(report) for report in checkpoint.state["history"]]
         self.saved = checkpoint.epoch
@@ -88,7 +99,7 @@ class Run:
 
     def keep(self, checkpoints: Checkpoints) -> None:
         """Save the run as it is between two epochs."""
-        self._save(checkpoints, captured(self.model, self.optimizer, self.generators))
+        self._save(checkpoints, snapshot(self.model, self.optimizer, self.generators))
 
     def keep_before(self, checkpoints: Checkpoints) -> None:
         """Save the run as it was before the epoch that has been broken off, unless that is stored."""
@@ -96,7 +107,8 @@ class Run:
             self._save(checkpoints, {name: tensor.cpu() for name, tensor in self.before.items()})
 
     def _save(self, checkpoints: Checkpoints, tensors: Mapping[str, torch.Tensor]) -> None:
-        state = {"spec": self.identity, "history": [report.to_json() for report in self.history]}
+        history = [report.to_json() for report in self.history]
+        state = {"spec": self.identity, "world": self.ranks.world, "history": history}
         checkpoints.save(Checkpoint(epoch=len(self.history), tensors=tensors, state=state))
         self.saved, self.saved_at = len(self.history), time.monotonic()
 
@@ -105,7 +117,7 @@ class Run:
         begun, samples = time.perf_counter(), 0
         rate = learning_rate(self.recipe, len(self.history))
         self.step.set_rate(rate)
-        self.before = captured(self.model, self.optimizer, self.generators, self.device)
+        self.before = snapshot(self.model, self.optimizer, self.generators, self.device)
         drawn_from = [self.generators[name] for name in self.generators if name != "batches"]
         self.ranks.seed(drawn_from, self.recipe.seed, len(self.history))
         sums = torch.zeros(3 + len(self.terms), dtype=torch.float64, device=self.device)
@@ -134,7 +146,7 @@ class Run:
         """The error that says where the numbers of an epoch ended; on several ranks, when only."""
         where = ""
         if self.ranks.world == 1:
-            restore(self.before, self.model, self.optimizer, self.generators)
+            restore(self.before, self.model, self.optimizer, self.generators, begun=len(self.history) > 0)
             where = f"; first was {first_failure(self.step, self.model, batches)}"
         return TrainingFailure(
             f"the loss was no longer finite in epoch {len(self.history) + 1} at learning rate {rate:g}{where}",

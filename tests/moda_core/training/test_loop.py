@@ -278,6 +278,52 @@ def test_a_checkpoint_that_does_not_fit_is_corrupt(name):
         run(network(), spec(epochs=1), checkpoints=kept)
 
 
+def _kept_without(prefix, some=None, **changes):
+    kept = Kept()
+    run(network(), spec(epochs=2, **changes), checkpoints=kept)
+    good = kept.saved[0]
+    gone = [name for name in good.tensors if name.startswith(prefix)][:some]
+    tensors = {name: tensor for name, tensor in good.tensors.items() if name not in gone}
+    kept.saved = [Checkpoint(good.epoch, tensors, good.state)]
+    return kept, len(gone)
+
+
+@pytest.mark.parametrize(("prefix", "some"), [("momentum/", 1), ("momentum/", None), ("generator/batches", 1)])
+def test_a_checkpoint_that_lacks_a_part_is_corrupt(prefix, some):
+    kept, gone = _kept_without(prefix, some)
+    assert gone > 0
+    with pytest.raises(Corrupt, match="momentum" if prefix == "momentum/" else "batches"):
+        run(network(), spec(epochs=2), checkpoints=kept)
+
+
+def test_a_descent_without_momentum_needs_none_in_its_checkpoint():
+    kept, gone = _kept_without("momentum/", momentum=0.0)
+    assert gone == 0
+    run(network(), spec(epochs=2, momentum=0.0), checkpoints=kept)
+
+
+def test_a_parameter_that_is_not_trained_has_no_momentum():
+    kept = Kept()
+    for _ in range(2):
+        model = network()
+        model[0].requires_grad_(False)
+        run(model, spec(epochs=1), checkpoints=kept)
+    assert "momentum/0.weight" not in kept.saved[0].tensors
+
+
+def test_a_checkpoint_of_more_processes_is_refused():
+    kept = Kept()
+    run(network(), spec(epochs=1), checkpoints=kept)
+    good = kept.saved[0]
+    assert good.state["world"] == 1
+    kept.saved = [Checkpoint(good.epoch, good.tensors, {**good.state, "world": 4})]
+    with pytest.raises(Conflict, match="of 4 processes"):
+        run(network(), spec(epochs=1), checkpoints=kept)
+    without = {name: value for name, value in good.state.items() if name != "world"}
+    kept.saved = [Checkpoint(good.epoch, good.tensors, without)]
+    run(network(), spec(epochs=1), checkpoints=kept)
+
+
 def poison(model):
     def progress(report):
         nn.init.constant_(model[0].weight, math.nan)
