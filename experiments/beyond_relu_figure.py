@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from experiments import figures
 from experiments.evaluation import share
 from experiments.results import Row
+from experiments.summaries import grouped, of_kind
 
 __all__ = ["draw", "figure"]
 
@@ -21,18 +22,18 @@ _GELUS_LEAST = 0.17
 
 def draw(results: Path, measured: Mapping[str, Sequence[Row]], epochs: int | None = None) -> None:
     """Write the figure of all models that have rows, as SVG and PNG."""
-    found = {model: rows for model, rows in measured.items() if any(row["kind"] == "epsilon" for row in rows)}
+    found = {model: rows for model, rows in measured.items() if of_kind(rows, "reuse")}
     if found:
         suffix = "" if epochs is None else f"-e{epochs}"
         figures.save(figure(found), results / "figures", f"beyond-relu-digits{suffix}")
 
 
 def figure(measured: Mapping[str, Sequence[Row]]) -> Figure:
-    """A panel per model: means over seeds, in percent."""
+    """A panel per model: means over compositions and seeds, in percent."""
     whole = Figure(figsize=(3.6 * len(measured), 3.0), layout="constrained")
     for axes, (model, rows) in zip(whole.subplots(1, len(measured), squeeze=False).flat, measured.items(), strict=True):
         for approach in _COLOURS:
-            _lines(axes, approach, [row for row in rows if row["kind"] == "epsilon" and row["approach"] == approach])
+            _lines(axes, approach, [row for row in rows if row["kind"] == "reuse" and row["approach"] == approach])
         axes.axvline(_GELUS_LEAST, color="#cccccc", linewidth=0.8, zorder=0)
         axes.set_xscale("log")
         axes.set_title(f"{model} on digits")
@@ -44,9 +45,9 @@ def figure(measured: Mapping[str, Sequence[Row]]) -> Figure:
 
 
 def _lines(axes: Axes, approach: str, rows: Sequence[Row]) -> None:
-    epsilons = sorted({row["epsilon"] for row in rows})
-    alike = [[row for row in rows if row["epsilon"] == epsilon] for epsilon in epsilons]
-    accuracy = [100 * fmean(share(row["accuracy"]) for row in group) for group in alike]
-    kept = [100 * fmean(row["kept"] for row in group) for group in alike]
+    alike = sorted(grouped(rows, lambda row: float(row["epsilon"])).items())
+    epsilons = [epsilon for epsilon, _ in alike]
+    accuracy = [100 * fmean(share(row["accuracy"]) for row in group) for _, group in alike]
+    kept = [100 * fmean(row["kept_parameters"] / row["original_parameters"] for row in group) for _, group in alike]
     axes.plot(epsilons, accuracy, "-o", color=_COLOURS[approach], markersize=4, label=f"{approach}: accuracy")
     axes.plot(epsilons, kept, "--s", color=_COLOURS[approach], markersize=4, label=f"{approach}: parameters kept")

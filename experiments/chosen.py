@@ -12,13 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from experiments.results import Row
 from moda_core.errors import UnreadableFile
 
-__all__ = ["Training", "chosen", "latest_cells", "of_chosen"]
+__all__ = ["Training", "chosen", "latest", "of_chosen"]
 
 Training = tuple[object, ...]
 """What one seed should have one model of."""
 
 _TRAINED_AS = {"ST-composed": "ST", "MwT+generators": "MwT", "MwT+ft": "MwT"}
-_CELL = ("strong", "weak", "weak_epochs", "target", "seed", "approach", "initial")
+_MEASURED = (
+    *("kind", "approach", "threshold", "epsilon", "execution"),
+    *("strong", "weak", "weak_epochs", "target", "initial"),
+)
 
 
 def chosen(files: Mapping[str, Sequence[Row]]) -> dict[Training, str]:
@@ -36,7 +39,7 @@ def chosen(files: Mapping[str, Sequence[Row]]) -> dict[Training, str]:
         dates = {row["id"]: str(row.get("date", "")) for row in rows if row.get("kind") == "conditions"}
         for row in rows:
             model = _model(row)
-            if model is not None:
+            if model is not None and not isinstance(row.get("error"), str):
                 measured[_training(row)][model].add((question, _measurement(row)))
                 recorded[model] = max(recorded[model], dates.get(row.get("conditions"), ""))
     return {
@@ -50,10 +53,10 @@ def of_chosen(rows: Iterable[Row], models: Mapping[Training, str]) -> list[Row]:
     return [row for row in rows if _model(row) in (None, models.get(_training(row)))]
 
 
-def latest_cells(rows: Sequence[Row]) -> list[Row]:
-    """Of rows of replacement that measure one cell, the last; all other rows as they are."""
-    last = {_cell(row): place for place, row in enumerate(rows)}
-    return [row for place, row in enumerate(rows) if row.get("kind") != "replacement" or last[_cell(row)] == place]
+def latest(rows: Sequence[Row]) -> list[Row]:
+    """Of rows that measure one thing under one seed, the last."""
+    last = {_key(row): place for place, row in enumerate(rows)}
+    return [row for place, row in enumerate(rows) if last[_key(row)] == place]
 
 
 def _best(training: Training, models: Mapping[str, tuple[int, str]]) -> str:
@@ -67,7 +70,7 @@ def _best(training: Training, models: Mapping[str, tuple[int, str]]) -> str:
 
 def _model(row: Row) -> str | None:
     """The digest of the row's model, of the strong one's spec for a replacement; None for older rows of those."""
-    found = row.get("strong_spec") if row.get("kind") == "replacement" else row.get("model")
+    found = row.get("spec") if row.get("kind") == "replacement" else row.get("model")
     return None if found is None else str(found)
 
 
@@ -82,9 +85,9 @@ def _training(row: Row) -> Training:
 
 def _measurement(row: Row) -> tuple[object, ...]:
     """What was measured, on however many images."""
-    named = ("kind", "approach", "threshold", "epsilon", "weak", "weak_epochs", "target", "initial")
-    return (*(row.get(name) for name in named), tuple(row.get("classes", ())))
+    return (*(row.get(name) for name in _MEASURED), tuple(row.get("classes", ())))
 
 
-def _cell(row: Row) -> tuple[object, ...]:
-    return tuple(row.get(name) for name in _CELL)
+def _key(row: Row) -> tuple[object, ...]:
+    weighting = (row.get(name) for name in ("alpha", "beta", "gamma"))
+    return _measurement(row), row.get("seed"), row.get("images_per_class"), *weighting

@@ -10,16 +10,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import drawing, trainer_speed
+from experiments import beyond_relu_figure, drawing, paper, trainer_speed
 from experiments.beyond_relu_tables import QUESTION, beyond_relu
-from experiments.evidence import Evidence, by_setting, evidence
+from experiments.evidence import evidence
 from experiments.full_size import full_size
-from experiments.markdown import table
+from experiments.glance import glance
 from experiments.narrowed import narrowed
+from experiments.not_measured import TUNED, not_measured
 from experiments.program import program_parser, run
 from experiments.results import ResultFile
 from experiments.settings import RESULTS
-from experiments.sources import hardware_of
 from experiments.speed import speed
 from moda_core.files import write_atomically
 
@@ -28,33 +28,49 @@ __all__ = ["BENCHMARKS", "PAGE", "draw", "main", "page"]
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks" / "results"
 
-_BEGINNING = """# Results
+_BEGINNING = f"""# Results
 
 Written by `python -m experiments.document` from the files of `experiments/results`; not by hand. The paper is
-*MODA*, its tables 1 to 3 and figures 3 and 4.
+*{paper.TITLE}* (MODA), by Tuan Ngo, Abid Hassan, Saad Shafiq and Nenad
+Medvidovic, University of Southern California; its website is <https://sites.google.com/view/dnn-moda>.
 
-How to read it:
+- [What was measured](#what-was-measured), with what came out
+- [How to repeat](#how-to-repeat)
+- [Not measured yet](#not-measured-yet)
 
-- *ours* is the mean over seeds, ± the sample's deviation where there are two or more; *difference* is ours minus the
-  paper's. *n* counts test images: no accuracy is given without them.
+## How to read
+
+- **RQ1** asks for accuracy and time of training, **RQ2** for the reuse and the replacement of modules, **RQ3** for what
+  compactness does, **RQ4** for the weights of the loss and the threshold.
+- **alpha**, **beta**, **gamma** weigh the three terms of the modular loss beside the cross-entropy: affinity (images of a class
+  use the same units), dispersion (those of different classes use different ones), compactness (few units are used).
+- **τ** is the share of a class's training images on which a unit must be active to be in the class's module.
 - **ST** is standard training, asked for the best of a sub-task's classes. **ST-composed** is the same standard model
   decomposed and composed like MODA's: what composing alone would give, with its size. **MODA-** is MODA without
-  compactness. **MwT** is composed without fine-tuning, **MwT+ft** with it.
-- An empty cell was not measured; the command that measures it stands below its table.
+  compactness (gamma = 0).
+- **MwT** is the baseline that trains masks beside the weights; its modules are composed without fine-tuning.
+  **MwT+generators** keeps the mask generators in what is composed, **MwT+ft** fine-tunes it on the sub-task's images.
+- **CNNSplitter** is the baseline of replacement: it scales a module's logit by a range and learns nothing.
+- *ours* is the mean over seeds, ± the sample's deviation where there are two or more; *difference* is ours minus the
+  paper's. *n* counts test images.
+- A sub-task is averaged over seeds first; *worst* is then the largest loss against ST of any sub-task, and *> 3 points*
+  says how many of them lose more.
 - Sizes are shares of the original's parameters: as sliced, and *as the paper counts*, where every activation keeps its
   whole mask whoever reads it.
 - A commit with a `+` had changes that were not committed yet. Commands name data files without their folders.
-- Two readings of the paper that matter here: the means that its section 5.2 states over 20 cells of table 2 (10.11,
-  13.97, 0.9, 0.31) are those of the ten CIFAR-10 cells; and its hours are of two V100.
+- The means that the paper's section 5.2 states over 20 cells of table 2 (10.11, 13.97, 0.9, 0.31) are those of the ten
+  CIFAR-10 cells.
+- The paper's hours are those of a server with two V100; it does not say how many of them were used.
 
 """
 
-_END = """## How to repeat
+_REPEAT = f"""## How to repeat
 
 Every row of every file carries the id of the conditions it was measured under, which state the command. In general:
 
     python -m experiments.rq1 --dataset cifar10=cifar10.npz --model resnet18 --seeds 5          # table 1
-    python -m experiments.rq2 reuse --dataset cifar10=cifar10.npz --model resnet18 --seeds 5    # figure 3
+    python -m experiments.rq2 reuse --dataset cifar10=cifar10.npz --model resnet18 --seeds 5 \\
+        --fine-tune-tasks {TUNED}                                                                    # figure 3
     python -m experiments.rq2 replacement --dataset cifar10=cifar10.npz --seeds 5               # table 2
     python -m experiments.rq3 --dataset cifar10=cifar10.npz --model resnet18 --seeds 5          # table 3
     python -m experiments.rq4 threshold --dataset cifar10=cifar10.npz --model resnet18          # figure 4
@@ -65,6 +81,7 @@ Every row of every file carries the id of the conditions it was measured under, 
 
 What a file has is not measured again; a program that was stopped goes on where it was. `make results`
 (`python -m experiments.document`) then writes this page anew.
+
 """
 
 
@@ -75,35 +92,21 @@ def page(results: Path, place: Path, benchmarks: Path = BENCHMARKS) -> str:
         UnreadableFile: for a result file that cannot be used.
     """
     files = evidence(results)
-    beside_the_paper = [file for file in files if file.full_size]
     beyond = [file for file in files if file.question == QUESTION]
     timed = [file for file in files if file.question == trainer_speed.QUESTION]
-    others = [file for file in files if not file.full_size and file not in (*beyond, *timed)]
-    return (
+    others = [file for file in files if file not in (*beyond, *timed)]
+    beside_the_paper = [file for file in others if file.full_size]
+    text = (
         _BEGINNING
-        + _glance(files)
+        + glance(files)
         + full_size(beside_the_paper, place)
-        + narrowed(others, place)
         + speed(timed, benchmarks, place)
+        + narrowed([file for file in others if not file.full_size], place)
         + beyond_relu(beyond, place)
-        + _END
+        + _REPEAT
+        + not_measured(beside_the_paper, timed, benchmarks)
     )
-
-
-def _glance(files: Sequence[Evidence]) -> str:
-    """What there is, setting by setting."""
-    columns = ["data set, model", "width", "epochs", "measured", "hardware"]
-    rows = [
-        [
-            f"{dataset}, {model}",
-            f"{width:g}",
-            str(epochs),
-            ", ".join(file.question for file in alike),
-            hardware_of(alike),
-        ]
-        for (dataset, model, width, epochs), alike in by_setting(files).items()
-    ]
-    return f"## What was measured\n\n{table(columns, rows)}\n" if rows else ""
+    return text.rstrip() + "\n"
 
 
 def draw(results: Path) -> None:
@@ -118,6 +121,13 @@ def draw(results: Path) -> None:
             drawing.rq4_threshold(rows)
         elif file.question == "rq4-weights":
             drawing.rq4_weights(rows)
+    _draw_beyond_relu(results)
+
+
+def _draw_beyond_relu(results: Path) -> None:
+    """One figure of all networks of a data set that were trained as long as their recipes say."""
+    files = [file for file in evidence(results) if file.question == QUESTION and "-e" not in file.path.stem[-5:]]
+    beyond_relu_figure.draw(results, {file.model: file.rows() for file in files})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

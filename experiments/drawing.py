@@ -1,16 +1,17 @@
-"""The figures of one result file, drawn beside it in ``figures``."""
+"""The figures of one result file, drawn beside it in ``figures``: means over seeds, of one model each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from matplotlib.figure import Figure
 
 from experiments import figures
 from experiments.evaluation import share
+from experiments.evidence import evidence_of
 from experiments.results import ResultFile, Row
-from experiments.summaries import by_size, most_images, of_kind, reuse_summaries
+from experiments.summaries import by_size, grouped, layer_overlaps, most_images, of_kind, threshold_points
 
 __all__ = ["rq1", "rq2_reuse", "rq4_threshold", "rq4_weights"]
 
@@ -25,14 +26,16 @@ _MEASURES: dict[str, Callable[[Row], float]] = {
 
 
 def rq1(file: ResultFile, model: str) -> None:
-    """Training time, and the curves of the first seed."""
-    rows = of_kind(file.measured(), "training")
-    approaches = dict.fromkeys(row["approach"] for row in rows)
-    times = {one: fmean(row["wall_s"] / row["epochs"] for row in rows if row["approach"] == one) for one in approaches}
-    first = {row["approach"]: row["history"] for row in reversed(rows)}
+    """Training time and curves."""
+    trained = grouped(of_kind(_rows(file), "training"), lambda row: str(row["approach"]))
+    if not trained:
+        return
+    times = {one: fmean(row["wall_s"] / row["epochs"] for row in rows) for one, rows in trained.items()}
     curves = {
-        "loss": {one: first[one]["loss"] for one in approaches},
-        "training accuracy, %": {one: [100 * value for value in first[one]["accuracy"]] for one in approaches},
+        "loss": {one: _mean_curve(rows, "loss") for one, rows in trained.items()},
+        "training accuracy, %": {
+            one: [100 * value for value in _mean_curve(rows, "accuracy")] for one, rows in trained.items()
+        },
     }
     _save(file, "time", figures.training_time({model: times}))
     _save(file, "curves", figures.training_curves(curves))
@@ -40,32 +43,36 @@ def rq1(file: ResultFile, model: str) -> None:
 
 def rq2_reuse(file: ResultFile) -> None:
     """Figures 3a and 3b, and what modules share in each layer."""
-    rows = most_images(of_kind(file.measured(), "reuse"))
+    measured = _rows(file)
+    rows = most_images(of_kind(measured, "reuse"))
+    if rows:
+        _save(file, "accuracy", figures.reuse_accuracy(by_size(rows, lambda row: 100 * share(row["accuracy"]))))
     composed = [row for row in rows if "kept_parameters" in row]
-    _save(file, "accuracy", figures.reuse_accuracy(by_size(rows, lambda row: 100 * share(row["accuracy"]))))
-    if not composed:
-        return
-    parameters = by_size(composed, lambda row: 100 * row["kept_parameters"] / row["original_parameters"])
-    flops = by_size(composed, lambda row: 100 * row["kept_flops"] / row["original_flops"])
-    _save(file, "cost", figures.composed_cost(parameters, flops))
-    layers = {row["approach"]: row["layers_undropped"] for row in of_kind(file.measured(), "modules")}
+    if composed:
+        parameters = by_size(composed, lambda row: 100 * row["kept_parameters"] / row["original_parameters"])
+        flops = by_size(composed, lambda row: 100 * row["kept_flops"] / row["original_flops"])
+        _save(file, "cost", figures.composed_cost(parameters, flops))
+    layers = layer_overlaps(measured)
     percent = {one: {name: 100 * part for name, part in shares.items()} for one, shares in layers.items()}
-    _save(file, "overlap", figures.overlap_per_layer(percent))
+    if percent:
+        _save(file, "overlap", figures.overlap_per_layer(percent))
 
 
 def rq4_threshold(file: ResultFile) -> None:
     """Figure 4."""
-    modules = of_kind(file.measured(), "modules")
-    points: dict[str, list[tuple[float, float, float]]] = {}
-    for one in reuse_summaries(most_images(of_kind(file.measured(), "reuse"))):
-        alike = [row["size"] for row in modules if (row["approach"], row["threshold"]) == (one.approach, one.threshold)]
-        points.setdefault(one.approach, []).append((float(one.threshold or 0), 100 * one.accuracy, 100 * fmean(alike)))
-    _save(file, "threshold", figures.threshold(points))
+    found = {
+        approach: [(float(point.threshold), 100 * point.accuracy, 100 * point.size) for point in points]
+        for approach, points in threshold_points(_rows(file)).items()
+    }
+    if found:
+        _save(file, "threshold", figures.threshold(found))
 
 
 def rq4_weights(file: ResultFile) -> None:
     """What each of alpha, beta, gamma does while the others stand at the paper's."""
-    rows = of_kind(file.measured(), "weights")
+    rows = of_kind(_rows(file), "weights")
+    if not rows:
+        return
     default = {"alpha": 1.0, "beta": 1.0, "gamma": 0.3}
     curves = {}
     for weight, letter in _WEIGHTS.items():
@@ -76,6 +83,15 @@ def rq4_weights(file: ResultFile) -> None:
             for name, measure in _MEASURES.items()
         }
     _save(file, "weights", figures.weights(curves))
+
+
+def _rows(file: ResultFile) -> list[Row]:
+    return evidence_of(file.path).rows()
+
+
+def _mean_curve(rows: Sequence[Row], name: str) -> list[float]:
+    """By epoch, over the seeds."""
+    return [fmean(values) for values in zip(*(row["history"][name] for row in rows), strict=True)]
 
 
 def _save(file: ResultFile, what: str, figure: Figure) -> None:

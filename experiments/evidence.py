@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from experiments import paper
-from experiments.chosen import Training, chosen, latest_cells, of_chosen
+from experiments.chosen import Training, chosen, latest, of_chosen
 from experiments.results import ResultFile, Row
 from moda_core.errors import UnreadableFile
 
@@ -86,7 +86,7 @@ class Evidence:
     @cached_property
     def _rows(self) -> list[Row]:
         valid = [row for row in self._measured if not isinstance(row.get("error"), str)]
-        return latest_cells(of_chosen(valid, self.models))
+        return latest(of_chosen(valid, self.models))
 
     @cached_property
     def _under(self) -> dict[str, Row]:

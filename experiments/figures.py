@@ -1,4 +1,4 @@
-"""The figures, drawn from plain numbers: what the rows mean is decided in `experiments.document`.
+"""The figures, drawn from plain numbers: what the rows mean is decided in `experiments.drawing`.
 
 SVG and PNG of one content have the same bytes on every run: no date, fixed ids, no state of pyplot's.
 Approaches keep their colour (Okabe and Ito's, told apart by the colour-blind), marker and line
@@ -118,7 +118,9 @@ def threshold(points: Mapping[str, Sequence[tuple[float, float, float]]]) -> Fig
         points: (τ, accuracy, size) by approach.
     """
     figure, both = _figure(width=7.2, height=3.0, columns=2)
-    for axes, column, name in zip(both, (1, 2), ("reuse accuracy, %", "module size, % of the weights"), strict=True):
+    for axes, column, name in zip(
+        both, (1, 2), ("reuse accuracy, %", "module size as the paper counts, %"), strict=True
+    ):
         for approach, rows in points.items():
             ordered = sorted(rows)
             _line(axes, approach, [row[0] for row in ordered], [row[column] for row in ordered])

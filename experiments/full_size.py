@@ -5,77 +5,76 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import accuracy_tables, paper, replacement_tables, reuse_tables
+from experiments import accuracy_tables, compactness_tables, paper, replacement_tables
 from experiments.evidence import PAPER_EPOCHS, Evidence
-from experiments.passages import REPLACEMENT, about, reuse_of, threshold_of, with_sources
-from experiments.sources import unmeasured
+from experiments.passages import REPLACEMENT, about, reuse_of, threshold_of, weights_of, with_sources
 
 __all__ = ["full_size"]
 
 
 def full_size(files: Sequence[Evidence], place: Path) -> str:
-    """Tables 1 to 3 and figures 3 and 4, empty where nothing was measured."""
-    begins = f"The paper's models at their own width, {PAPER_EPOCHS} epochs.\n\n"
-    parts = (_table_1, _reuse, _table_2, _table_3, _thresholds)
-    return "## Full size\n\n" + begins + "".join(part(files, place) for part in parts)
+    """What was measured of tables 1 to 3 and figures 3 and 4; nothing without results."""
+    parts = (_table_1, _reuse, _table_2, _table_3, _thresholds, _weights)
+    text = "".join(part(files, place) for part in parts)
+    begins = f"The paper's models at their own width, on all images, {PAPER_EPOCHS} epochs.\n\n"
+    return f"## Full size\n\n{begins}{text}" if text else ""
 
 
 def _table_1(files: Sequence[Evidence], place: Path) -> str:
     found = about(files, "rq1")
-    command = "python -m experiments.rq1 --dataset DATASET=DATASET.npz --model MODEL --seeds 5"
+    if not found:
+        return ""
     return (
         "### RQ1: test accuracy and training time (table 1)\n\n"
-        + accuracy_tables.beside_the_paper(found)
-        + "\n"
-        + unmeasured(accuracy_tables.unmeasured_cases(found), command)
-        + with_sources(found, place, "time", "curves")
+        f"{accuracy_tables.beside_the_paper(found)}\n" + with_sources(found, place, "time", "curves")
     )
 
 
 def _reuse(files: Sequence[Evidence], place: Path) -> str:
     found = about(files, "rq2-reuse")
-    text = "### RQ2: reuse (figure 3)\n\n"
-    theirs = ", ".join(f"{name} {value}" for name, value in paper.REUSE.means.items())
-    text += (
-        f"The paper gives means for VGG16 on CIFAR-10: {theirs}; MODA's largest loss {paper.REUSE.largest_gap}, more than"
-        f" 3 points in {paper.REUSE.gaps_above_3} of 1,013 sub-tasks. Mean module size {paper.MEAN_MODULE['MODA'].size}"
-        f" (MwT {paper.MEAN_MODULE['MwT'].size}) and overlap {paper.MEAN_MODULE['MODA'].overlap}"
-        f" (MwT {paper.MEAN_MODULE['MwT'].overlap}) are over all nine cases.\n\n"
+    if not found:
+        return ""
+    text = (
+        "### RQ2: reuse (figure 3)\n\n"
+        f"The paper, of VGG16 on CIFAR-10: MODA's largest loss is {paper.REUSE.largest_gap} points, and more than 3 in"
+        f" {paper.REUSE.gaps_above_3} of 1,013 sub-tasks. Over all nine cases the mean module size is"
+        f" {paper.MEAN_MODULE['MODA'].size} % (MwT {paper.MEAN_MODULE['MwT'].size} %), the overlap"
+        f" {paper.MEAN_MODULE['MODA'].overlap} % (MwT {paper.MEAN_MODULE['MwT'].overlap} %).\n\n"
     )
     for file in found:
         stated = (file.model, file.dataset) == ("vgg16", "cifar10")
         text += f"#### {file.model} on {file.dataset}\n\n{reuse_of(file, place, stated=stated)}"
-    command = "python -m experiments.rq2 reuse --dataset DATASET=DATASET.npz --model MODEL --seeds 5"
-    return text + unmeasured(reuse_tables.unmeasured_reuse(found), command)
+    return text
 
 
 def _table_2(files: Sequence[Evidence], place: Path) -> str:
     found = about(files, "rq2-replacement")
-    text = f"### RQ2: replacement (table 2)\n\n{REPLACEMENT}"
+    text = f"### RQ2: replacement (table 2)\n\n{REPLACEMENT}" if found else ""
     for dataset in paper.TARGETS:
-        text += f"#### {dataset}\n\n{replacement_tables.beside_the_paper(found, dataset)}\n"
-        text += "".join(replacement_tables.summary(file) + "\n" for file in found if file.dataset == dataset)
-    command = "python -m experiments.rq2 replacement --dataset DATASET=DATASET.npz --strong MODEL --seeds 5"
-    return text + unmeasured(replacement_tables.unmeasured_cases(found), command) + with_sources(found, place)
+        if cells := replacement_tables.beside_the_paper(found, dataset):
+            text += f"#### {dataset}\n\n{cells}\n"
+            text += "".join(replacement_tables.summary(file) + "\n" for file in found if file.dataset == dataset)
+    return text + with_sources(found, place)
 
 
 def _table_3(files: Sequence[Evidence], place: Path) -> str:
     found = about(files, "rq3")
-    command = "python -m experiments.rq3 --dataset DATASET=DATASET.npz --model MODEL --seeds 5"
+    if not found:
+        return ""
     return (
-        "### RQ3: compactness (table 3)\n\nSizes and overlaps as the paper counts them.\n\n"
-        + reuse_tables.compactness_beside_the_paper(found)
-        + "\n"
-        + unmeasured(reuse_tables.unmeasured_compactness(found), command)
-        + with_sources(found, place)
+        "### RQ3: compactness (table 3)\n\n"
+        "Sizes and overlaps as the paper counts them; reductions are of MODA against MODA-.\n\n"
+        f"{compactness_tables.beside_the_paper(found)}\n" + with_sources(found, place)
     )
 
 
 def _thresholds(files: Sequence[Evidence], place: Path) -> str:
     found = about(files, "rq4-threshold")
-    text = "### RQ4: the threshold τ (figure 4)\n\n"
-    for file in found:
-        text += f"#### {file.model} on {file.dataset}\n\n{threshold_of(file, place)}"
-    measured = {(file.model, file.dataset) for file in found}
-    command = "python -m experiments.rq4 threshold --dataset DATASET=DATASET.npz --model MODEL"
-    return text + unmeasured([case for case in paper.COMPOSITION if case not in measured], command)
+    text = "### RQ4: the threshold τ (figure 4)\n\n" if found else ""
+    return text + "".join(f"#### {file.model} on {file.dataset}\n\n{threshold_of(file, place)}" for file in found)
+
+
+def _weights(files: Sequence[Evidence], place: Path) -> str:
+    found = about(files, "rq4-weights")
+    text = "### RQ4: the weights of the loss\n\nThe paper gives no numbers of this.\n\n" if found else ""
+    return text + "".join(f"#### {file.model} on {file.dataset}\n\n{weights_of(file, place)}" for file in found)

@@ -24,13 +24,13 @@ def _padded(row: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """``12.34``, or nothing."""
-    return NOTHING if value is None else f"{value:.{digits}f}"
+    """``12.34``, or nothing; never ``-0.00``."""
+    return NOTHING if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def percent(share: float | None, digits: int = 2) -> str:
     """A share from 0 to 1 as ``93.10``, without the sign."""
-    return NOTHING if share is None else f"{100 * share:.{digits}f}"
+    return NOTHING if share is None else number(100 * share, digits)
 
 
 def signed(value: float | None, digits: int = 2) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments import accuracy_tables, replacement_tables, reuse_tables, weights_tables
+from experiments import accuracy_tables, compactness_tables, replacement_tables
 from experiments.evidence import Evidence, by_setting
-from experiments.passages import REPLACEMENT, about, reuse_of, threshold_of, with_sources
+from experiments.passages import REPLACEMENT, about, reuse_of, threshold_of, weights_of, with_sources
+from experiments.sources import setting_name
 
 __all__ = ["narrowed"]
 
@@ -21,34 +22,37 @@ def narrowed(files: Sequence[Evidence], place: Path) -> str:
         " not what the paper's models reach. None of these numbers compares with the paper's.\n\n"
     )
     for (dataset, model, width, epochs), alike in by_setting(files).items():
-        text += f"### {dataset}, {model}, width {width:g}, {epochs} epochs\n\n"
+        text += f"### {setting_name(dataset, model, width, epochs)}\n\n"
         text += "".join(part(file, place) for question, part in _PARTS.items() for file in about(alike, question))
     return text
 
 
 def _trained(file: Evidence, place: Path) -> str:
-    return f"Training (RQ1):\n\n{accuracy_tables.of_one(file)}\n" + with_sources([file], place, "time", "curves")
+    return f"#### Training (RQ1)\n\n{accuracy_tables.of_one(file)}\n" + with_sources([file], place, "time", "curves")
 
 
 def _reused(file: Evidence, place: Path) -> str:
-    return f"Reuse (RQ2):\n\n{reuse_of(file, place)}"
+    return f"#### Reuse (RQ2)\n\n{reuse_of(file, place)}"
 
 
 def _replaced(file: Evidence, place: Path) -> str:
     own = f"{replacement_tables.of_one(file)}\n{replacement_tables.summary(file)}\n"
-    return f"Replacement (RQ2). {REPLACEMENT}{own}" + with_sources([file], place)
+    return f"#### Replacement (RQ2)\n\n{REPLACEMENT}{own}" + with_sources([file], place)
 
 
 def _compact(file: Evidence, place: Path) -> str:
-    return f"Compactness (RQ3):\n\n{reuse_tables.compactness_of_one(file)}\n" + with_sources([file], place)
+    return (
+        f"#### Compactness (RQ3)\n\nReductions are of MODA against MODA-, as the paper counts.\n\n{compactness_tables.of_one(file)}\n"
+        + with_sources([file], place)
+    )
 
 
 def _cut_at(file: Evidence, place: Path) -> str:
-    return f"The threshold τ (RQ4):\n\n{threshold_of(file, place)}"
+    return f"#### The threshold τ (RQ4)\n\n{threshold_of(file, place)}"
 
 
 def _weighted(file: Evidence, place: Path) -> str:
-    return f"Weights of the loss (RQ4):\n\n{weights_tables.of_one(file)}\n" + with_sources([file], place, "weights")
+    return f"#### Weights of the loss (RQ4)\n\n{weights_of(file, place)}"
 
 
 _PARTS: dict[str, Callable[[Evidence, Path], str]] = {

@@ -5,24 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from experiments import reuse_tables
+from experiments import module_tables, reuse_tables, threshold_tables, weights_tables
 from experiments.evidence import Evidence
 from experiments.sources import figures, sources
 
-__all__ = ["REPLACEMENT", "about", "reuse_of", "threshold_of", "with_sources"]
+__all__ = ["REPLACEMENT", "about", "reuse_of", "threshold_of", "weights_of", "with_sources"]
 
 REPLACEMENT = (
     "Accuracy after minus before, in points, as target class / the others together. The adaptation layer learns on what the"
     " weak model was trained on, from the plain splice unless it says otherwise. CNNSplitter takes its range from a tenth of"
     " the strong model's training images, held out before training.\n\n"
 )
+_FINE_TUNED = (
+    "MwT+ft chooses its epoch on a tenth of the sub-task's training images, which the fine-tuning does not see, but which"
+    " MwT's own training saw.\n\n"
+)
 
 
 def reuse_of(file: Evidence, place: Path, *, stated: bool = False) -> str:
-    """Reuse and modules of one setting; `stated` as in `reuse_tables.reuse`."""
+    """Reuse and modules of one setting; `stated` as in `reuse_tables.of_one`."""
+    tuned = _FINE_TUNED if file.rows(kind="reuse", approach="MwT+ft") else ""
     return (
         f"Test images of each class: {reuse_tables.images_per_class(file)}.\n\n"
-        f"{reuse_tables.reuse(file, stated=stated)}\n{reuse_tables.modules_of_one(file)}\n"
+        f"{reuse_tables.of_one(file, stated=stated)}\n{reuse_tables.of_samples(file)}{tuned}"
+        f"{module_tables.of_one(file)}{module_tables.of_layers(file)}{module_tables.mwt_measures(file)}"
         + reuse_tables.against_mwt(file)
         + with_sources([file], place, "accuracy", "cost", "overlap")
     )
@@ -30,8 +36,13 @@ def reuse_of(file: Evidence, place: Path, *, stated: bool = False) -> str:
 
 def threshold_of(file: Evidence, place: Path) -> str:
     """Figure 4 of one setting."""
-    numbers, best = reuse_tables.thresholds(file), reuse_tables.best_of(file)
+    numbers, best = threshold_tables.of_one(file), threshold_tables.best_of(file)
     return f"{numbers}\n{best}\n" + with_sources([file], place, "threshold")
+
+
+def weights_of(file: Evidence, place: Path) -> str:
+    """What the weights of the loss do, in one setting."""
+    return f"{weights_tables.of_one(file)}\n" + with_sources([file], place, "weights")
 
 
 def with_sources(files: Iterable[Evidence], place: Path, *names: str) -> str:

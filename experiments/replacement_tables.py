@@ -11,11 +11,12 @@ from statistics import fmean
 
 from experiments import paper
 from experiments.evaluation import share
-from experiments.evidence import Evidence
+from experiments.evidence import PAPER_EPOCHS, Evidence
 from experiments.markdown import NOTHING, count, number, percent, signed, table
 from experiments.results import Row
+from experiments.summaries import seeds
 
-__all__ = ["WAYS", "beside_the_paper", "of_one", "summary", "unmeasured_cases"]
+__all__ = ["WAYS", "beside_the_paper", "finding", "of_one", "summary", "unmeasured", "unmeasured_cases"]
 
 _Change = tuple[float, float]
 
@@ -39,29 +40,53 @@ WAYS = (
 
 
 def beside_the_paper(files: Sequence[Evidence], dataset: str) -> str:
-    """Table 2 for one data set: 20 cells for each approach, empty where nothing was measured."""
-    targets = paper.TARGETS[dataset]
+    """Table 2 for one data set: what was measured of it, a cell that was not is empty; nothing without any."""
     rows = []
     for kind in paper.KINDS:
         for strong in paper.STRONG:
-            file = next((one for one in files if (one.model, one.dataset) == (strong, dataset)), None)
+            file = _of_case(files, strong, dataset)
             for way in WAYS:
-                rows += _paper_rows(file, dataset, kind, strong, way)
-    return table(["weak, strong, approach", *targets, "mean", "improved", "module, %", "seeds"], rows)
+                if file is not None and any(_changes(file, kind, PAPER_EPOCHS, way, paper.TARGETS[dataset])):
+                    rows += _paper_rows(file, dataset, kind, strong, way)
+    return table(_columns(paper.TARGETS[dataset]), rows) if rows else ""
+
+
+def unmeasured(files: Sequence[Evidence], dataset: str) -> str:
+    """Of table 2 the paper's rows that we lack a cell of, with ours empty where it is lacking."""
+    rows = []
+    for (kind, strong, approach, data), cells in paper.REPLACEMENT.items():
+        ours = _ours(_of_case(files, strong, dataset), dataset, kind, approach)
+        if data == dataset and not all(ours):
+            name, theirs = f"{kind}, {strong}, {approach}", [(cell.target, cell.others) for cell in cells]
+            rows += [[f"{name}: paper", *map(_points, theirs)], [f"{name}: ours", *map(_points, ours)]]
+    return table(["weak, strong, approach", *paper.TARGETS[dataset]], rows) if rows else ""
 
 
 def of_one(file: Evidence) -> str:
     """One strong model: what the weak models were before, and what each way changed."""
     targets = list(dict.fromkeys(row["target"] for row in file.rows()))
     rows = []
-    for kind in dict.fromkeys(row["weak"] for row in file.rows()):
-        before = [_before(file.rows(weak=kind, target=target)) for target in targets]
-        rows.append([f"{kind}, before, %", *map(_percentages, before), _percentages(_mean(before)), *[NOTHING] * 3])
+    for kind, epochs in dict.fromkeys((row["weak"], row["weak_epochs"]) for row in file.rows()):
+        alike = file.rows(weak=kind, weak_epochs=epochs)
+        before = [_before([row for row in alike if row["target"] == target]) for target in targets]
+        name = f"{kind} ({epochs} epochs)"
+        rows.append([f"{name}, before, %", *map(_percentages, before), _percentages(_mean(before)), *[NOTHING] * 3])
         for way in WAYS:
-            found = _changes(file, kind, way, targets)
+            found = _changes(file, kind, epochs, way, targets)
             if any(found):
-                rows.append([f"{kind}, {way.shown}", *_cells(found), *_about(file, kind, way)])
-    return table(["weak model, approach", *targets, "mean", "improved", "module, %", "seeds"], rows)
+                rows.append([f"{name}, {way.shown}", *_cells(found), *_about(file, kind, epochs, way)])
+    return table(["weak model, approach", *_columns(targets)[1:]], rows)
+
+
+def finding(file: Evidence) -> str:
+    """Mean changes over target classes, in a line."""
+    targets = list(dict.fromkeys(row["target"] for row in file.rows()))
+    said = []
+    for kind, epochs in dict.fromkeys((row["weak"], row["weak_epochs"]) for row in file.rows()):
+        found = [(way.shown, _mean(_changes(file, kind, epochs, way, targets))) for way in (WAYS[2], WAYS[0])]
+        changes = ", ".join(f"{shown} {_points(change)}" for shown, change in found if change is not None)
+        said += [f"of an {kind} weak model {changes}"] if changes else []
+    return "replacement changes target class / others by, in points, " + "; ".join(said) if said else ""
 
 
 def summary(file: Evidence) -> str:
@@ -74,50 +99,59 @@ def summary(file: Evidence) -> str:
     epochs = " or ".join(str(number) for number in dict.fromkeys(row["weak_epochs"] for row in rows))
     return (
         f"Test images of the target class and of the five others: {counted}. Strong models on their own five"
-        f" classes: {models}. Weak models: {epochs} epochs overfitted, a twentieth of them underfitted.\n"
+        f" classes: {models}. Epochs of the weak models: {epochs} overfitted, a twentieth of them underfitted.\n"
     )
 
 
 def unmeasured_cases(files: Sequence[Evidence]) -> list[tuple[str, str]]:
-    """Strong models and data sets of table 2 without a row."""
-    measured = {(file.model, file.dataset) for file in files if file.rows()}
+    """Strong models and data sets of table 2 that lack a cell."""
     return [
-        (strong, dataset) for dataset in paper.TARGETS for strong in paper.STRONG if (strong, dataset) not in measured
+        (strong, dataset)
+        for dataset in paper.TARGETS
+        for strong in paper.STRONG
+        if not all(
+            all(_ours(_of_case(files, strong, dataset), dataset, kind, approach))
+            for case, (kind, approach) in ((key, (key[0], key[2])) for key in paper.REPLACEMENT)
+            if (case[1], case[3]) == (strong, dataset)
+        )
     ]
 
 
-def _paper_rows(file: Evidence | None, dataset: str, kind: str, strong: str, way: _Way) -> list[list[str]]:
+def _columns(targets: Sequence[str]) -> list[str]:
+    return ["weak, strong, approach", *targets, "mean", "improved", "module, %", "seeds"]
+
+
+def _of_case(files: Sequence[Evidence], strong: str, dataset: str) -> Evidence | None:
+    return next((one for one in files if (one.model, one.dataset) == (strong, dataset)), None)
+
+
+def _paper_rows(file: Evidence, dataset: str, kind: str, strong: str, way: _Way) -> list[list[str]]:
     """The paper's row, ours and the difference; ours alone for a way that the paper does not have."""
     name = f"{kind}, {strong}, {way.shown}"
-    has_paper = way.initial != "normal"
-    cells = paper.REPLACEMENT.get((kind, strong, way.approach, dataset), ()) if has_paper else ()
+    cells = () if way.initial == "normal" else paper.REPLACEMENT.get((kind, strong, way.approach, dataset), ())
     theirs: list[_Change | None] = [(cell.target, cell.others) for cell in cells]
-    ours = _ours(file, dataset, kind, way)
-    rows = []
-    if theirs:
-        rows.append([f"{name}: paper", *_cells(theirs), NOTHING, NOTHING])
-    if theirs or any(ours):
-        about = [NOTHING, NOTHING] if file is None else _about(file, kind, way)[-2:]
-        rows.append([f"{name}: ours", *_cells(ours), *about])
-    if theirs and any(ours):
-        rows.append(
-            [
-                f"{name}: difference",
-                *_cells([_minus(*pair) for pair in zip(ours, theirs, strict=True)])[:-1],
-                *[NOTHING] * 3,
-            ]
-        )
-    return rows
+    ours = _changes(file, kind, PAPER_EPOCHS, way, paper.TARGETS[dataset])
+    own = [f"{name}: ours", *_cells(ours), *_about(file, kind, PAPER_EPOCHS, way)]
+    if not theirs:
+        return [own]
+    differences = [_minus(*pair) for pair in zip(ours, theirs, strict=True)]
+    return [
+        [f"{name}: paper", *_cells(theirs), NOTHING, NOTHING],
+        own,
+        [f"{name}: difference", *_cells(differences)[:-1], *[NOTHING] * 3],
+    ]
 
 
-def _ours(file: Evidence | None, dataset: str, kind: str, way: _Way) -> list[_Change | None]:
+def _ours(file: Evidence | None, dataset: str, kind: str, approach: str) -> list[_Change | None]:
+    """Of an approach of the paper's, by target class."""
     targets = paper.TARGETS[dataset]
-    return [None] * len(targets) if file is None else _changes(file, kind, way, targets)
+    way = next(way for way in WAYS if way.approach == approach)
+    return [None] * len(targets) if file is None else _changes(file, kind, PAPER_EPOCHS, way, targets)
 
 
-def _changes(file: Evidence, kind: str, way: _Way, targets: Sequence[str]) -> list[_Change | None]:
-    """By target class; None where nothing was measured."""
-    return [_change(_rows(file, kind, way, target=target)) for target in targets]
+def _changes(file: Evidence, kind: str, epochs: int, way: _Way, targets: Sequence[str]) -> list[_Change | None]:
+    """By target class, of weak models trained so long; None where nothing was measured."""
+    return [_change(_rows(file, kind, epochs, way, target=target)) for target in targets]
 
 
 def _change(rows: Sequence[Row]) -> _Change | None:
@@ -144,16 +178,16 @@ def _cells(changes: Sequence[_Change | None]) -> list[str]:
     return [*map(_points, changes), _points(_mean(changes)), improved]
 
 
-def _about(file: Evidence, kind: str, way: _Way) -> list[str]:
+def _about(file: Evidence, kind: str, epochs: int, way: _Way) -> list[str]:
     """The mean share of its model that the module is, and the seeds."""
-    rows = _rows(file, kind, way)
+    rows = _rows(file, kind, epochs, way)
     if not rows:
         return [NOTHING, NOTHING]
-    return [percent(fmean(row["module_size"] for row in rows)), str(len({row["seed"] for row in rows}))]
+    return [percent(fmean(row["module_size"] for row in rows)), str(seeds(rows))]
 
 
-def _rows(file: Evidence, kind: str, way: _Way, **keys: object) -> list[Row]:
-    rows = file.rows(weak=kind, approach=way.approach, **keys)
+def _rows(file: Evidence, kind: str, epochs: int, way: _Way, **keys: object) -> list[Row]:
+    rows = file.rows(weak=kind, weak_epochs=epochs, approach=way.approach, **keys)
     return [row for row in rows if row.get("initial") == way.initial]
 
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 from statistics import fmean
 
 from experiments.evaluation import share
+from experiments.evidence import evidence_of
 from experiments.results import ResultFile, Row
-from experiments.summaries import ReuseSummary, best_threshold, most_images, of_kind, reuse_summaries
+from experiments.summaries import (
+    ModuleSummary,
+    ReuseSummary,
+    best_threshold,
+    grouped,
+    module_summaries,
+    most_images,
+    of_kind,
+    reuse_summaries,
+    threshold_points,
+    weighting,
+)
 
 __all__ = ["Cell", "show", "show_reuse", "show_weights"]
 
@@ -28,27 +39,22 @@ def show(file: ResultFile, rows: Sequence[dict[str, Cell]]) -> None:
 
 def show_reuse(file: ResultFile) -> None:
     """Reuse by approach and τ, with the modules beside it; the paper's choice where there are several τ."""
-    summaries = reuse_summaries(most_images(of_kind(file.measured(), "reuse")))
-    modules = {(row["approach"], row["threshold"]): row for row in of_kind(file.measured(), "modules")}
-    show(file, [_reuse_line(one, modules.get((one.approach, one.threshold))) for one in summaries])
-    for approach in dict.fromkeys(one.approach for one in summaries):
-        points = [
-            (Decimal(one.threshold), one.accuracy, modules[approach, one.threshold]["size"])
-            for one in summaries
-            if one.approach == approach and one.threshold is not None
-        ]
+    rows = evidence_of(file.path).rows()
+    modules = module_summaries(rows)
+    summaries = reuse_summaries(most_images(of_kind(rows, "reuse")))
+    show(file, [_reuse_line(one, modules.get((one.approach, one.threshold or ""))) for one in summaries])
+    for approach, points in threshold_points(rows).items():
         if len(points) > 1:
             print(f"{approach}: accuracy and module size differ most at τ = {best_threshold(points)}")
 
 
 def show_weights(file: ResultFile) -> None:
     """Losses, accuracy and modules by alpha, beta, gamma, means over seeds."""
-    rows = of_kind(file.measured(), "weights")
-    keys = dict.fromkeys((row["alpha"], row["beta"], row["gamma"]) for row in rows)
-    show(file, [_weights_line(key, [row for row in rows if _weighting(row) == key]) for key in keys])
+    rows = of_kind(evidence_of(file.path).rows(), "weights")
+    show(file, [_weights_line(*group) for group in grouped(rows, weighting).items()])
 
 
-def _reuse_line(one: ReuseSummary, modules: Row | None) -> dict[str, Cell]:
+def _reuse_line(one: ReuseSummary, modules: ModuleSummary | None) -> dict[str, Cell]:
     return {
         "approach": one.approach,
         "τ": one.threshold,
@@ -57,24 +63,21 @@ def _reuse_line(one: ReuseSummary, modules: Row | None) -> dict[str, Cell]:
         "kept, %": 100 * one.kept,
         "worst loss, points": None if one.worst is None else 100 * one.worst,
         "> 3 points": one.lost,
-        "module, %": None if modules is None else 100 * modules["size"],
-        "overlap, %": None if modules is None else 100 * modules["overlap"],
+        "module, %": None if modules is None else 100 * modules.size,
+        "as the paper counts": None if modules is None else 100 * modules.size_undropped,
+        "overlap, %": None if modules is None else 100 * modules.overlap,
     }
 
 
-def _weights_line(key: tuple[float, ...], rows: Sequence[Row]) -> dict[str, Cell]:
-    weighting = zip(("alpha", "beta", "gamma"), (f"{value:g}" for value in key), strict=True)
+def _weights_line(key: tuple[float, float, float], rows: Sequence[Row]) -> dict[str, Cell]:
+    values = zip(("alpha", "beta", "gamma"), (f"{value:g}" for value in key), strict=True)
     return {
-        **dict(weighting),
+        **dict(values),
         **{name: fmean(row["losses"][name] for row in rows) for name in rows[0]["losses"]},
         "accuracy, %": 100 * fmean(share(row["accuracy"]) for row in rows),
         "module, %": 100 * fmean(row["size"] for row in rows),
         "overlap, %": 100 * fmean(row["overlap"] for row in rows),
     }
-
-
-def _weighting(row: Row) -> tuple[float, ...]:
-    return row["alpha"], row["beta"], row["gamma"]
 
 
 def _shown(cell: Cell) -> str:

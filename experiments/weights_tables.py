@@ -9,9 +9,9 @@ from experiments.evaluation import share
 from experiments.evidence import Evidence
 from experiments.markdown import count, number, percent, table
 from experiments.results import Row
-from experiments.summaries import of_kind
+from experiments.summaries import grouped, of_kind, seeds, weighting
 
-__all__ = ["of_one"]
+__all__ = ["finding", "of_one"]
 
 _LOSSES = ("affinity", "dispersion", "compactness")
 
@@ -26,9 +26,19 @@ def of_one(file: Evidence) -> str:
         "overlap, %",
     ]
     rows = of_kind(file.rows(), "weights")
-    keys = dict.fromkeys(map(_weighting, rows))
-    return table(
-        [*columns, "n", "seeds"], [_line(key, [row for row in rows if _weighting(row) == key]) for key in keys]
+    return table([*columns, "n", "seeds"], [_line(*group) for group in grouped(rows, weighting).items()])
+
+
+def finding(file: Evidence) -> str:
+    """The range of test accuracies and module sizes, in a line."""
+    groups = grouped(of_kind(file.rows(), "weights"), weighting).values()
+    accuracies = [fmean(share(row["accuracy"]) for row in rows) for rows in groups]
+    sizes = [fmean(row["size"] for row in rows) for rows in groups]
+    if not accuracies:
+        return ""
+    return (
+        f"over {len(accuracies)} choices of alpha, beta, gamma test accuracy is {percent(min(accuracies))} to"
+        f" {percent(max(accuracies))} %, module size {percent(min(sizes))} to {percent(max(sizes))} % of the weights"
     )
 
 
@@ -43,9 +53,5 @@ def _line(key: tuple[float, ...], rows: Sequence[Row]) -> list[str]:
         percent(mean(lambda row: row["size"])),
         percent(mean(lambda row: row["overlap"])),
         " or ".join(count(n) for n in dict.fromkeys(row["accuracy"]["n"] for row in rows)),
-        str(len(rows)),
+        str(seeds(rows)),
     ]
-
-
-def _weighting(row: Row) -> tuple[float, ...]:
-    return row["alpha"], row["beta"], row["gamma"]

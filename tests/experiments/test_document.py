@@ -1,6 +1,7 @@
 """The page from made-up rows whose means are worked by hand."""
 
 import json
+from itertools import combinations
 
 import pytest
 
@@ -82,11 +83,23 @@ def section(text, title):
 
 def test_without_results_every_cell_of_ours_is_empty_and_its_command_is_named(tmp_path):
     text = page(tmp_path, tmp_path)
-    assert cells(text, "vgg16, cifar10, MODA") != []
-    assert "python -m experiments.rq1 --dataset DATASET=DATASET.npz --model MODEL --seeds 5" in text
-    assert "vgg16 on svhn, cifar10, cifar100; resnet18 on svhn, cifar10, cifar100; mobilenet" in text
-    assert text.count("Empty: not measured yet") == 5
-    assert "## Narrowed" not in text
+    lacking = section(text, "Not measured yet")
+    assert cells(lacking, "vgg16, cifar10, MODA")[:2] == ["91.86 ± 0.23", ""]
+    assert "python -m experiments.rq1 --dataset DATASET=DATASET.npz --model MODEL --seeds 5" in lacking
+    assert "--fine-tune-tasks 50" in lacking
+    assert lacking.count("vgg16 on svhn, cifar10, cifar100; resnet18 on svhn, cifar10, cifar100; mobilenet") == 4
+    assert lacking.count("To measure, for each MODEL and DATASET") == 6
+    assert not [title for title in ("## Full size", "## Narrowed", "## Speed", "## Beyond") if f"\n{title}" in text]
+
+
+def test_what_was_not_measured_stands_last(tmp_path):
+    write(tmp_path, "rq1-cifar10-resnet18-e200.jsonl", [trained("ST", 0, 9300)], place=GPU)
+    text = page(tmp_path, tmp_path)
+    titles = [line[3:] for line in text.splitlines() if line.startswith("## ")]
+    assert titles == ["How to read", "What was measured", "Full size", "How to repeat", "Not measured yet"]
+    with pytest.raises(StopIteration):
+        cells(section(text, "Full size"), "resnet18, cifar10, MODA")
+    assert "- [cifar10, resnet18, width 1, 200 epochs](#full-size): test accuracy ST 93.00 %." in text
 
 
 def test_table_1_shows_the_papers_value_ours_and_the_difference(tmp_path):
@@ -97,7 +110,7 @@ def test_table_1_shows_the_papers_value_ours_and_the_difference(tmp_path):
     modular = ["90.94 ± 0.07", "91.00", "+0.06", "1", "10,000", "1.61", "7.00", "25,000", "1.31", "1.05"]
     assert cells(text, "resnet18, cifar10, ST") == standard
     assert cells(text, "resnet18, cifar10, MODA") == modular
-    assert cells(text, "resnet18, cifar10, MwT")[1:5] == [""] * 4
+    assert cells(section(text, "Not measured yet"), "resnet18, cifar10, MwT") == ["91.04 ± 0.03", "", "2.18", "1.77"]
     assert "[`rq1-cifar10-resnet18-e200.jsonl`](rq1-cifar10-resnet18-e200.jsonl): NVIDIA H100, torch 2.11.0" in text
     assert "commit `def5678`, 2026-11-22; `python -m experiments.any --seeds 2`" in text
 
@@ -108,6 +121,21 @@ def test_times_on_different_hardware_are_not_compared(tmp_path):
     assert cells(page(tmp_path, tmp_path), "vgg16, cifar10, MODA")[-1] == ""
 
 
+@pytest.mark.parametrize("other", [{"threads": 8}, {"processes": 2}, {"execution": {"captured": True}}], ids=str)
+def test_times_in_different_surroundings_are_not_compared(tmp_path, other):
+    write(
+        tmp_path, "rq1-cifar10-vgg16-e200.jsonl", [trained("ST", 0, 9300, place=GPU | other), trained("MODA", 0, 9100)]
+    )
+    assert cells(page(tmp_path, tmp_path), "vgg16, cifar10, MODA")[-1] == ""
+
+
+def test_a_model_that_was_trained_anew_is_not_a_second_seed(tmp_path):
+    rows = [trained("ST", 0, 9000) | {"model": "old"}, trained("ST", 0, 9300) | {"model": "new", "conditions": "late"}]
+    late = conditions(GPU) | {"id": "late", "date": "2026-11-23T10:00:00Z"}
+    write(tmp_path, "rq1-cifar10-resnet18-e200.jsonl", [*rows, late], place=GPU)
+    assert cells(page(tmp_path, tmp_path), "resnet18, cifar10, ST")[1:4] == ["93.00", "-0.37", "1"]
+
+
 def test_narrowed_rows_stand_apart_and_beside_no_number_of_the_paper(tmp_path):
     rows = [
         trained("ST", 0, 700, n=1000, epochs=10, place=HERE),
@@ -115,12 +143,30 @@ def test_narrowed_rows_stand_apart_and_beside_no_number_of_the_paper(tmp_path):
     ]
     write(tmp_path, "rq1-cifar10-resnet18-w0.25-e10.jsonl", rows)
     text = page(tmp_path, tmp_path)
-    full, narrowed = section(text, "Full size"), section(text, "Narrowed")
-    assert cells(full, "resnet18, cifar10, MODA")[1] == ""
+    narrowed = section(text, "Narrowed")
+    assert "## Full size" not in text
     assert "### cifar10, resnet18, width 0.25, 10 epochs" in narrowed
+    assert "](#cifar10-resnet18-width-025-10-epochs): test accuracy ST 70.00 %, MODA 65.00 %." in text
+    assert cells(narrowed, "approach")[4:] == ["processor s per epoch", "processor time, x ST"]
     assert cells(narrowed, "MODA") == ["65.00", "1,000", "1", "40.00", "55.00", "1.10"]
     assert "x86_64, 2 cores (2 threads)" in narrowed
     assert "90.94" not in narrowed
+
+
+def test_narrowed_rows_of_a_gpu_compare_its_time(tmp_path):
+    rows = [trained("ST", 0, 700, epochs=10), trained("MODA", 0, 650, epochs=10, wall_s=500.0, cpu_s=900.0)]
+    write(tmp_path, "rq1-cifar10-resnet18-e10.jsonl", rows)
+    narrowed = section(page(tmp_path, tmp_path), "Narrowed")
+    assert cells(narrowed, "approach")[3:] == ["s per epoch", "time, x ST"]
+    assert cells(narrowed, "MODA")[3:] == ["50.00", "1.25"]
+
+
+def test_what_failed_is_said_and_leaves_its_cell_empty(tmp_path):
+    failed = {"kind": "training", "approach": "MwT", "seed": 0, "spec": "aa", "error": "the loss is NaN in epoch 3"}
+    write(tmp_path, "rq1-cifar10-mobilenet-e200.jsonl", [trained("ST", 0, 8900), failed])
+    text = page(tmp_path, tmp_path)
+    assert "- failed: MwT, seed 0: the loss is NaN in epoch 3" in section(text, "Full size")
+    assert cells(section(text, "Not measured yet"), "mobilenet, cifar10, MwT")[1] == ""
 
 
 @pytest.mark.parametrize(
@@ -138,20 +184,63 @@ def test_reuse_stands_with_its_size_its_worst_case_and_the_standard_model(tmp_pa
     rows += [modules("MODA", 0.08), modules("ST-composed", 0.5)]
     write(tmp_path, "rq2-reuse-cifar10-vgg16-e200.jsonl", rows)
     text = section(page(tmp_path, tmp_path), "RQ2: reuse")
-    assert cells(text, "ST")[:3] == ["95.22", "95.50", "+0.28"]
+    # two of 1,013 sub-tasks: no difference to the paper's mean of all
+    assert cells(text, "ST")[:3] == ["95.22", "95.50", ""]
     # mean loss (2 + 4) / 2, the worst 4, one above 3 points, (10 + 20) / 2 % of the weights
-    assert cells(text, "MODA")[:3] == ["94.48", "92.50", "-1.98"]
-    assert cells(text, "MODA")[3:] == ["3.00", "4.00", "1", "15.00", "80.00", "2", "1,000 to 1,000", "1"]
+    assert cells(text, "MODA")[:3] == ["94.48", "92.50", ""]
+    assert cells(text, "MODA")[3:] == ["3.00", "4.00", "1 of 2", "15.00", "80.00", "2", "1,000", "1"]
     composed = [line for line in text.splitlines() if line.startswith("| ST-composed")]
     assert "75.00" in composed[0]
     assert "60.00" in composed[0]
     assert "50.00" in composed[1]
 
 
+def test_the_papers_mean_is_compared_with_one_over_all_sub_tasks(tmp_path):
+    tasks = [list(task) for size in range(2, 11) for task in combinations(range(10), size)]
+    write(tmp_path, "rq2-reuse-cifar10-vgg16-e200.jsonl", [reused("MODA", task, 950) for task in tasks])
+    assert cells(section(page(tmp_path, tmp_path), "RQ2: reuse"), "MODA")[:3] == ["94.48", "95.00", "+0.52"]
+
+
+def test_fine_tuning_a_sample_stands_beside_the_others_on_the_same_sub_tasks(tmp_path):
+    rows = [reused(approach, [0, 1], 900) for approach in ("ST", "MODA", "MwT")]
+    rows += [reused(approach, [0, 2], 500) for approach in ("ST", "MODA", "MwT")] + [reused("MwT+ft", [0, 2], 800)]
+    write(tmp_path, "rq2-reuse-cifar10-vgg16-e200.jsonl", rows)
+    text = page(tmp_path, tmp_path)
+    all_of_them, sample = section(text, "RQ2: reuse").split("On the sub-tasks (1) that MwT+ft was measured on")
+    assert cells(all_of_them, "MODA")[1] == "70.00"
+    assert "| MwT+ft" not in all_of_them
+    assert [cells(sample, approach)[0] for approach in ("ST", "MODA", "MwT", "MwT+ft")] == ["50.00"] * 3 + ["80.00"]
+    assert "which the fine-tuning does not see, but which MwT's own training saw" in sample
+    assert cells(section(text, "Not measured yet"), "vgg16, cifar10, MwT+ft") == ["93.74", ""]
+
+
+def test_overlap_of_the_first_and_last_layers_and_mwts_own_measures_are_shown(tmp_path):
+    layers = {f"features.{place}": 1 - place / 10 for place in range(8)} | {"classifier.0": 0.0}
+    own = {"kernel_retention": {"a": 0.4, "b": 0.6}, "cohesion": {"a": 0.8, "b": 0.9}, "coupling": 0.25}
+    rows = [reused("MwT", [0, 1], 900), modules("MwT", 0.2) | {"layers_undropped": layers, **own}]
+    write(tmp_path, "rq2-reuse-cifar10-vgg16-e200.jsonl", rows)
+    text = section(page(tmp_path, tmp_path), "RQ2: reuse")
+    found = [line.split("|")[2:-1] for line in text.splitlines() if line.startswith("| MwT")]
+    assert [cell.strip() for cell in found[2]] == ["100.00", "90.00", "80.00", "50.00", "40.00", "30.00"]
+    assert [cell.strip() for cell in found[3]] == ["50.00", "0.850", "0.250"]
+    assert "more than 99 % in the first three, less than 0.15 % in the last" in text
+
+
+def test_reuse_without_modules_is_shown_all_the_same(tmp_path):
+    """A run that was stopped between the two."""
+    for name in ("rq2-reuse", "rq3", "rq4-threshold"):
+        write(tmp_path, f"{name}-cifar10-vgg16-e200.jsonl", [reused("ST", [0, 1], 950), reused("MODA", [0, 1], 930)])
+        write(tmp_path, f"{name}-digits-cnn-e3.jsonl", [reused("ST", [0, 1], 950), reused("MODA", [0, 1], 930)])
+    document.draw(tmp_path)
+    text = page(tmp_path, tmp_path)
+    assert cells(section(text, "RQ3"), "vgg16, cifar10, MODA")[:2] == ["94.48", "93.00"]
+    assert "vgg16 on svhn; vgg16 on cifar10;" in section(section(text, "Not measured yet"), "RQ4: the threshold")
+
+
 def test_a_loss_of_three_points_is_not_more_than_three(tmp_path):
     rows = [reused("ST", [0, 1], 950), reused("MODA", [0, 1], 920)]
     write(tmp_path, "rq2-reuse-cifar10-cnn-e3.jsonl", rows)
-    assert cells(section(page(tmp_path, tmp_path), "Narrowed"), "MODA")[1:4] == ["3.00", "3.00", "0"]
+    assert cells(section(page(tmp_path, tmp_path), "Narrowed"), "MODA")[1:4] == ["3.00", "3.00", "0 of 1"]
 
 
 def test_table_2_shows_every_cell_with_the_papers(tmp_path):
@@ -177,15 +266,37 @@ def test_a_target_that_is_not_measured_yet_leaves_its_own_cell_empty(tmp_path):
     write(
         tmp_path, "rq2-replacement-cifar10-vgg16-e200.jsonl", [replaced("CNNSplitter", "cat", (500, 4000), (490, 4100))]
     )
-    ours = cells(page(tmp_path, tmp_path), "overfitted, vgg16, CNNSplitter: ours")
-    assert ours[:5] == ["", "", "", "-1.00 / +2.00", ""]
+    text = page(tmp_path, tmp_path)
+    for part in ("Full size", "Not measured yet"):
+        ours = cells(section(text, part), "overfitted, vgg16, CNNSplitter: ours")
+        assert ours[:5] == ["", "", "", "-1.00 / +2.00", ""]
+    assert "Lacking: vgg16 on cifar10, svhn; resnet18 on cifar10, svhn. To measure" in text
+
+
+def test_weak_models_of_different_trainings_are_not_averaged(tmp_path):
+    long = replaced("MODA", "cat", (500, 4000), (600, 4000), initial="identity")
+    short = replaced("MODA", "cat", (500, 4000), (800, 4000), initial="identity") | {"weak_epochs": 20}
+    write(tmp_path, "rq2-replacement-cifar10-vgg16-e200.jsonl", [long, short])
+    write(tmp_path, "rq2-replacement-cifar10-vgg16-w0.25-e10.jsonl", [long, short])
+    text = page(tmp_path, tmp_path)
+    assert cells(section(text, "Full size"), "overfitted, vgg16, MODA: ours")[3] == "+10.00 / +0.00"
+    whole = section(text, "cifar10, vgg16, width 1, 200 epochs")
+    assert cells(whole, "overfitted (20 epochs), MODA")[0] == "+30.00 / +0.00"
+    assert "(200 epochs)" not in whole
+    narrowed = section(text, "cifar10, vgg16, width 0.25, 10 epochs")
+    assert [cells(narrowed, f"overfitted ({epochs} epochs), MODA")[0] for epochs in (200, 20)] == [
+        "+10.00 / +0.00",
+        "+30.00 / +0.00",
+    ]
 
 
 def test_table_3_compares_sizes_as_the_paper_counts_them(tmp_path):
     rows = [reused("MODA", [0, 1], 940), reused("MODA-", [0, 1], 950), modules("MODA", 0.07), modules("MODA-", 0.1)]
     write(tmp_path, "rq3-cifar10-resnet18-e200.jsonl", rows)
     text = section(page(tmp_path, tmp_path), "RQ3")
-    own = ["94.11", "94.00", "-0.11", "0.081", "0.080", "-0.001", "0.055", "0.045", "-0.010", "0.070", "1", "1"]
+    # 0.08 of 0.11 and 0.045 of 0.06
+    own = ["94.11", "94.00", "-0.11", "0.081", "0.080", "-0.001", "31.84", "27.27", "0.055", "0.045", "-0.010", "20.61"]
+    own += ["25.00", "0.070", "1", "1,000", "1"]
     assert cells(text, "resnet18, cifar10, MODA") == own
 
 
@@ -195,8 +306,10 @@ def test_thresholds_name_the_best(tmp_path):
     rows += [modules("MODA", size, threshold=tau) for tau, (_, size) in points.items()]
     write(tmp_path, "rq4-threshold-cifar10-resnet18-e200.jsonl", rows)
     text = page(tmp_path, tmp_path)
-    assert "Ours: most accurate at τ = 0.8, smallest at 0.95, largest difference of the two at 0.9." in text
-    assert cells(text, "0.8") == ["95.50", "20.00", "50.00", "1", "1"]
+    said = "MODA is most accurate at τ = 0.8 and its modules, as the paper counts, are smallest at 0.95; the"
+    assert f"{said} difference of the two is largest at 0.9." in text
+    assert cells(text, "0.8, MODA") == ["95.50", "20.00", "21.00", "50.00", "1", "1,000", "1"]
+    assert "resnet18 on cifar10 (τ = 0.5)" in section(text, "Not measured yet")
 
 
 def test_every_file_is_linked_with_its_command(tmp_path):
@@ -218,27 +331,58 @@ def test_every_file_is_linked_with_its_command(tmp_path):
         assert f"`{command}`" in text
 
 
-def epsilon(approach, value, correct, error, seed=0):
-    row = {"kind": "epsilon", "approach": approach, "seed": seed, "epsilon": value, "compositions": 55}
-    row |= {"accuracy": {"correct": correct, "n": 4000}, "whole": {"correct": 3900, "n": 4000}}
-    return row | {"size": 0.2, "overlap": 0.1, "kept": 0.3, "error": error, "layers": {}}
+def at_epsilon(approach, value, corrects, error, seed=0):
+    """The rows of one epsilon: a composition of ten images, one of thirty."""
+    head = {"approach": approach, "seed": seed, "epsilon": value}
+    rows = [
+        head
+        | {
+            "kind": "reuse",
+            "classes": classes,
+            "accuracy": {"correct": correct, "n": n},
+            "whole": {"correct": n, "n": n},
+        }
+        | {"kept_parameters": 30, "original_parameters": 100, "error": error}
+        for classes, correct, n in zip(([0, 1], [0, 1, 2]), corrects, (10, 30), strict=True)
+    ]
+    return [*rows, head | {"kind": "epsilon", "size": 0.2, "overlap": 0.1, "kept": 0.3, "error": error}]
 
 
 def test_networks_without_relu_show_accuracy_size_and_error_by_epsilon(tmp_path):
     whole = {"kind": "training", "approach": "MODA", "seed": 0, "width": 0.5, "epochs": 40, "parameters": 12345}
     rows = [whole | {"accuracy": {"correct": 350, "n": 359}}]
-    rows += [
-        epsilon("MODA", 0.2, 3600, 1e-14),
-        epsilon("MODA", 0.2, 3800, 3e-14, seed=1),
-        epsilon("MODA", 0.1, 3900, 0.0),
-    ]
+    rows += at_epsilon("MODA", 0.2, (5, 30), 1e-14) + at_epsilon("MODA", 0.2, (7, 30), 3e-14, seed=1)
+    rows += at_epsilon("MODA", 0.1, (10, 30), 0.0)
     write(tmp_path, "beyond-relu-digits-vit.jsonl", rows)
     text = page(tmp_path, tmp_path)
     assert "(width 0.5, 40 epochs, 12,345 parameters): MODA 97.49 % (n = 359, 1 seed)." in text
-    row = ["92.50", "97.50", "30.00", "20.00", "10.00", "3.0e-14", "55", "4,000", "2"]
+    # the mean over compositions, (0.5 + 1 + 0.7 + 1) / 4, where all images together have 72 of 80
+    row = ["80.00", "100.00", "30.00", "20.00", "10.00", "3.0e-14", "2", "10 to 30", "2"]
     assert cells(text, "0.2, MODA") == row
+    assert "MODA stays within 1 point of its uncut model up to ε = 0.1: from 30.00 % of the weights at 0.1" in text
+    assert "; at 0.2 its reuse accuracy is 80.00 %." in text
     assert cells(text, "digits, vit")[:3] == ["0.5", "40", "beyond-relu"]
     assert "## Narrowed" not in text
+
+
+def test_every_figure_is_drawn_that_of_networks_without_relu_too(tmp_path):
+    rows = at_epsilon("MODA", 0.2, (5, 30), 0.0)
+    for row in rows[:-1]:
+        row["kept_flops"] = 1
+    rows[-1]["accuracy"] = {"correct": 35, "n": 40}
+    write(tmp_path, "beyond-relu-digits-vit.jsonl", rows)
+    document.draw(tmp_path)
+    assert (tmp_path / "figures" / "beyond-relu-digits.svg").exists()
+    assert "figures/beyond-relu-digits.png" in page(tmp_path, tmp_path)
+
+
+def test_weights_of_the_loss_at_full_size_have_a_section(tmp_path):
+    row = {"kind": "weights", "approach": "MODA", "seed": 0, "alpha": 1.0, "beta": 1.0, "gamma": 0.3}
+    row |= {"losses": {"affinity": 0.1, "dispersion": 0.2, "compactness": 0.3}, "size": 0.1, "overlap": 0.05}
+    rows = [row | {"seed": seed, "accuracy": {"correct": 9000 + 100 * seed, "n": 10000}} for seed in (0, 1)]
+    write(tmp_path, "rq4-weights-cifar10-resnet18-e200.jsonl", rows)
+    text = section(page(tmp_path, tmp_path), "RQ4: the weights of the loss")
+    assert cells(text, "1, 1, 0.3") == ["90.50", "0.1000", "0.2000", "0.3000", "10.00", "5.00", "10,000", "2"]
 
 
 def timed(way, approach, images_per_s, ratio, peak=0.0552):

@@ -66,9 +66,16 @@ def test_models_of_several_weightings_are_not_several_models_of_one_seed(tmp_pat
 
 
 def test_a_cell_of_replacement_that_was_measured_again_counts_once(tmp_path):
-    cell = {"kind": "replacement", "approach": "MODA", "seed": 0, "weak": "overfitted", "weak_epochs": 200, "target": "3"}
-    rows = [cell | {"strong_spec": "aa", "conditions": "early"}, cell | {"strong_spec": "bb", "conditions": "late"}]
-    rows += [cell | {"strong_spec": "bb", "conditions": "late", "again": True}]
+    cell = {
+        "kind": "replacement",
+        "approach": "MODA",
+        "seed": 0,
+        "weak": "overfitted",
+        "weak_epochs": 200,
+        "target": "3",
+    }
+    rows = [cell | {"spec": "aa", "conditions": "early"}, cell | {"spec": "bb", "conditions": "late"}]
+    rows += [cell | {"spec": "bb", "conditions": "late", "again": True}]
     write(tmp_path, "rq2-replacement-digits-cnn-e3.jsonl", *rows)
     assert evidence(tmp_path)[0].rows() == rows[-1:]
 
@@ -83,14 +90,28 @@ def test_what_failed_is_no_measurement(tmp_path):
 
 @pytest.mark.parametrize(("train", "test", "full"), [(50_000, 10_000, True), (5_000, 10_000, False)])
 def test_full_size_is_on_all_images_where_they_are_stated(tmp_path, train, test, full):
-    said = {"kind": "conditions", "id": "x", "dataset": {"name": "cifar10", "digest": "0" * 16, "train": train, "test": test}}
+    said = {
+        "kind": "conditions",
+        "id": "x",
+        "dataset": {"name": "cifar10", "digest": "0" * 16, "train": train, "test": test},
+    }
     rows = [said, trained("aa", 80, "x")]
     (tmp_path / "rq1-cifar10-vgg16-e200.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert evidence(tmp_path)[0].full_size == full
 
 
 def test_replacement_of_shorter_trained_weak_models_stands_apart(tmp_path):
-    cell = {"kind": "replacement", "approach": "MODA", "seed": 0, "weak": "overfitted", "target": "cat", "conditions": "late"}
+    cell = {
+        "kind": "replacement",
+        "approach": "MODA",
+        "seed": 0,
+        "weak": "overfitted",
+        "target": "cat",
+        "conditions": "late",
+    }
     write(tmp_path, "rq2-replacement-cifar10-vgg16-e200.jsonl", cell | {"weak_epochs": 20}, cell | {"weak_epochs": 200})
     parts = evidence(tmp_path)
-    assert [(part.full_size, [row["weak_epochs"] for row in part.rows()]) for part in parts] == [(True, [200]), (False, [20])]
+    assert [(part.full_size, [row["weak_epochs"] for row in part.rows()]) for part in parts] == [
+        (True, [200]),
+        (False, [20]),
+    ]
