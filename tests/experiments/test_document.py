@@ -6,7 +6,7 @@ from itertools import combinations
 import pytest
 
 from experiments import document
-from experiments.document import page
+from experiments.document import BENCHMARKS, page
 from experiments.evidence import evidence
 from moda_core.errors import UnreadableFile
 
