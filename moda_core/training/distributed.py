@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -37,6 +37,8 @@ from moda_core.specs import sha256
 from moda_core.training.objectives import ClassSums
 
 __all__ = ["ALONE", "STEPS_BETWEEN_AGREEMENTS", "TIMEOUT_S", "Ranks", "joined"]
+
+T = TypeVar("T")
 
 TIMEOUT_S = 600.0
 """How long a rank waits for the others in one exchange before it gives up; writing a checkpoint takes less."""
@@ -95,8 +97,10 @@ class Ranks:
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its mean over ranks, in one exchange whose order never changes."""
+        if self.world == 1:
+            return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        if self.world == 1 or not gradients:
+        if not gradients:
             return
         flat = _packed(gradients)
         dist.all_reduce(flat)
@@ -128,6 +132,14 @@ class Ranks:
         flag = torch.tensor([int(said)])  # on the CPU, so that no rank waits for its device
         dist.all_reduce(flag, dist.ReduceOp.MAX)
         return bool(flag.item())
+
+    def gathered(self, said: T) -> list[T]:
+        """What every rank says, in their order, on each of them; any plain value."""
+        if self.world == 1:
+            return [said]
+        all_said: list[T] = [said] * self.world
+        dist.all_gather_object(all_said, said)
+        return all_said
 
     def require_same(self, what: str, number: int) -> None:
         """Raise on every rank where `number` is not the same on all.

@@ -118,8 +118,7 @@ class Run:
         rate = learning_rate(self.recipe, len(self.history))
         self.step.set_rate(rate)
         self.before = snapshot(self.model, self.optimizer, self.generators, self.device)
-        drawn_from = [self.generators[name] for name in self.generators if name != "batches"]
-        self.ranks.seed(drawn_from, self.recipe.seed, len(self.history))
+        self._draw_apart()
         sums = torch.zeros(3 + len(self.terms), dtype=torch.float64, device=self.device)
         for number, (pixels, labels) in enumerate(batches, 1):
             if cancelled():
@@ -136,6 +135,11 @@ class Run:
             raise self._failure(batches, rate)
         return self._reported(averages, rate, int(joint), time.perf_counter() - begun)
 
+    def _draw_apart(self) -> None:
+        """Before an epoch, let every rank draw its own dropout, and all the same order of images."""
+        drawn_from = [self.generators[name] for name in self.generators if name != "batches"]
+        self.ranks.seed(drawn_from, self.recipe.seed, len(self.history))
+
     def _finite(self, means: list[float]) -> bool:
         """Whether the epoch left numbers behind, on every rank."""
         weights = [t.isfinite().all() for t in self.model.state_dict().values() if t.is_floating_point()]
@@ -143,13 +147,13 @@ class Run:
         return not self.ranks.agreed(not finite)
 
     def _failure(self, batches: Batches, rate: float) -> TrainingFailure:
-        """The error that says where the numbers of an epoch ended; on several ranks, when only."""
-        where = ""
-        if self.ranks.world == 1:
-            restore(self.before, self.model, self.optimizer, self.generators, begun=len(self.history) > 0)
-            where = f"; first was {first_failure(self.step, self.model, batches)}"
+        """The error that says where the numbers of an epoch ended; all ranks repeat it for that."""
+        restore(self.before, self.model, self.optimizer, self.generators, begun=len(self.history) > 0)
+        self._draw_apart()
+        first = first_failure(self.step, self.model, batches)
         return TrainingFailure(
-            f"the loss was no longer finite in epoch {len(self.history) + 1} at learning rate {rate:g}{where}",
+            f"loss, weights or buffers were no longer finite in epoch {len(self.history) + 1} "
+            f"at learning rate {rate:g}; first was {first}",
             "lower the learning rate or the weights of the modular losses",
         )
 

@@ -165,6 +165,28 @@ def stopped_and_resumed(ranks, folder: Path) -> tuple[dict, dict, dict]:
     return whole, resumed, facts
 
 
+class Fragile(nn.Module):
+    """Passes everything on but a batch with a white image in it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / (x.flatten(1).amin(1).max() < 1.0)
+
+
+def broken(ranks) -> str:
+    """Training that a white image ends, which only one rank has in its share."""
+    data = images(29)
+    data.pixels[:] = data.pixels.clamp(max=200)
+    data.pixels[7] = 255
+    model, _ = normed()
+    model = nn.Sequential(Fragile(), model)
+    flat = recipe(objective="standard", crop_padding=0)
+    try:
+        train(model, None, data, flat, DOOR, mirror=True, device="cpu", ranks=ranks)
+    except TrainingFailure as error:
+        return str(error)
+    return ""
+
+
 def troubles(ranks) -> dict[str, str]:
     """What each rank hears of the others' troubles."""
     heard = {}
@@ -211,6 +233,7 @@ def main(rank: int, folder: Path) -> None:
         counts = counted(ranks)
         tensors |= {f"counts/{layer}": count for layer, count in counts.counts.items()}
         facts["samples"] = counts.samples
+        facts["broken"] = broken(ranks)
         facts["heard"] = troubles(ranks)
     facts["left"] = left_alone(rank, folder)
     save_file({name: value.contiguous().clone() for name, value in tensors.items()}, folder / f"{rank}.safetensors")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 import two_processes
 from safetensors.torch import load_file
 from torch import nn
-from two_processes import CASES, DOOR, counted, gradients, images, lenet, normed, recipe, trained
+from two_processes import CASES, DOOR, broken, counted, gradients, images, lenet, normed, recipe, trained
 
 from moda_core.errors import InvalidInput
 from moda_core.training.distributed import ALONE, STEPS_BETWEEN_AGREEMENTS, Ranks, joined
@@ -118,6 +119,14 @@ def test_a_resumed_training_ends_as_the_one_that_was_never_stopped_batch_norm_an
 
 def test_what_fails_on_the_first_rank_fails_everywhere(facts):
     assert [fact["heard"]["first"] for fact in facts] == ["ZeroDivisionError", "TrainingFailure"]
+
+
+def test_all_ranks_name_what_broke_on_one_of_them(facts):
+    first, second = (fact["broken"] for fact in facts)
+    assert first == second
+    found = r"in epoch 1 at learning rate 0\.05; first was the output of layer '0' on rank [01], in step (\d);"
+    step = re.search(found, first)
+    assert f"in step {step[1]};" in broken(ALONE)
 
 
 def test_ranks_agree(facts):

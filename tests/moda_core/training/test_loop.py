@@ -354,6 +354,13 @@ def test_an_update_that_overflows_names_its_weights():
         run(overflowing(network()), spec(batch_size=64, learning_rate=1e3, objective="standard"))
 
 
+def test_a_buffer_that_the_forward_pass_broke_is_named():
+    model = network()  # whose outputs stay finite: what is divided by infinity is none
+    nn.init.constant_(model[0].weight, 1e25)
+    with pytest.raises(TrainingFailure, match=r"buffers .* the buffer '1\.running_var' after the update, in step 1"):
+        run(model, spec(objective="standard"))
+
+
 def overflowing(model):
     """Its first convolution's gradient is finite, but not times a learning rate of 1000."""
     model[0].weight.register_hook(lambda gradient: torch.full_like(gradient, 1e37))
