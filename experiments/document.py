@@ -58,8 +58,8 @@ Medvidovic, University of Southern California; its website is <https://sites.goo
 - Sizes are shares of the original's parameters: as sliced, and *as the paper counts*, where every activation keeps its
   whole mask whoever reads it.
 - A commit with a `+` had changes that were not committed yet. Commands name data files without their folders.
-- The means that the paper's section 5.2 states over 20 cells of table 2 (10.11, 13.97, 0.9, 0.31) are those of the ten
-  CIFAR-10 cells.
+- The means that the paper's section 5.2 states over 20 cells of table 2 ({", ".join(f"{mean.target:g}" for mean in paper.STATED_MEANS.values())})
+  are those of the ten CIFAR-10 cells.
 - The paper's hours are those of a server with two V100; it does not say how many of them were used.
 
 """

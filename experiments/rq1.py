@@ -22,6 +22,7 @@ from statistics import fmean, stdev
 from experiments import drawing, tables, training
 from experiments.evaluation import Evaluation, share
 from experiments.evidence import evidence_of
+from experiments.evidence import evidence_of
 from experiments.launch import ranks
 from experiments.mwt_runs import MwtRun
 from experiments.program import program_parser, run
@@ -128,7 +129,7 @@ def _line(approach: str, rows: Sequence[Row]) -> dict[str, tables.Cell]:
     shares = [100 * share(row["accuracy"]) for row in rows]
     return {
         "approach": approach,
-        "seeds": len(rows),
+        "seeds": seeds(rows),
         "test accuracy, %": fmean(shares),
         "deviation": stdev(shares) if len(shares) > 1 else None,
         "time, s": fmean(row["wall_s"] for row in rows),

@@ -78,13 +78,14 @@ def test_what_cannot_be_trained_is_refused(tmp_path, option, value):
 def test_the_figure_shows_means_over_seeds_in_percent():
     rows = [
         {
-            "kind": "epsilon",
+            "kind": "reuse",
             "approach": "MODA",
             "epsilon": epsilon,
-            "accuracy": {"correct": correct, "n": 10},
-            "kept": kept,
+            "accuracy": {"correct": correct, "n": n},
+            "kept_parameters": kept,
+            "original_parameters": 10,
         }
-        for epsilon, correct, kept in [(0.1, 9, 0.5), (0.1, 7, 0.3), (1.0, 4, 0.1)]
+        for epsilon, correct, n, kept in [(0.1, 18, 20, 5), (0.1, 7, 10, 3), (1.0, 4, 10, 1)]
     ]
     (axes,) = figure({"vit": rows}).axes
     accuracy, kept = (line for line in axes.get_lines() if line.get_label().startswith("MODA"))
