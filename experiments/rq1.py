@@ -22,13 +22,13 @@ from statistics import fmean, stdev
 from experiments import drawing, tables, training
 from experiments.evaluation import Evaluation, share
 from experiments.evidence import evidence_of
-from experiments.evidence import evidence_of
 from experiments.launch import ranks
 from experiments.mwt_runs import MwtRun
 from experiments.program import program_parser, run
 from experiments.results import ResultFile, Row
 from experiments.runs import Run
 from experiments.settings import Setting, add_approaches, add_options, approaches_of, setting_of
+from experiments.summaries import seeds
 from moda_core.baselines.mwt.composition import whole_mwt
 from moda_core.baselines.mwt.training import MwtModel
 from moda_core.errors import TrainingFailure
