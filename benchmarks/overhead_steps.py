@@ -22,21 +22,25 @@ from torch.nn import functional
 from moda_core.architectures.catalogue import complete
 from moda_core.data.batches import Batches
 from moda_core.data.dataset import Images
+from moda_core.errors import InvalidInput
 from moda_core.modularity.measures import whole_flops
 from moda_core.specs import InputSpec
 from moda_core.structure.unitgraph import UnitGraph, unit_graph
 from moda_core.training.criteria import Criterion, Modular, Standard
 from moda_core.training.execution import EAGER, Execution
 from moda_core.training.initial import initial_network
-from moda_core.training.steps import LAYOUT, Step
+from moda_core.training.steps import LAYOUT, Step, lay_out
 
-__all__ = ["PEAK_FLOPS", "WAYS", "Naive", "measure", "noise", "pairwise_losses"]
+__all__ = ["BATCHES_A_RUN", "PEAK_FLOPS", "WAYS", "Naive", "measure", "noise", "pairwise_losses"]
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12}
 """Dense bfloat16 FLOPs per second of the SXM form, as NVIDIA states them, by a part of the device's name."""
 
 WARM_UP = 6
 """Steps of each way before the clock runs: more than a recording needs."""
+
+BATCHES_A_RUN = 20
+"""On CUDA, between two moments at which the device is waited for."""
 
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6)
 
@@ -124,11 +128,23 @@ def measure(
     """One row for each way: milliseconds a step, the ratio to standard of steps on one batch, and speed.
 
     All ways see the same augmented batches, one after the other batch by batch, so that whatever else
-    the machine does happens to all of them. On CUDA the ways take turns by runs of 20 batches, as the
-    device is waited for at the end of each. `naive` always runs eagerly: hooks cannot be recorded.
+    the machine does happens to all of them; each is first as often as the others. On CUDA the ways
+    take turns by runs of 20 batches, as the device is waited for at the end of each. `naive` always
+    runs eagerly: hooks cannot be recorded.
+
+    The speed, ``images/s``, is that of steps on batches that are ready: making and augmenting them,
+    which a training does too, is not in it.
+
+    Raises:
+        InvalidInput: for too few images to time a run of batches.
     """
     images = noise(2560, classes) if images is None else images
     device = torch.device(device)
+    runs = 1 if device.type == "cpu" else BATCHES_A_RUN
+    if len(images) < runs * batch_size:
+        raise InvalidInput(
+            "images", len(images), f"fewer than {runs} whole batches", f"give at least {runs * batch_size} images"
+        )
     architecture = complete(model, classes=classes, channels=images.pixels.shape[1], image_size=None, width=width)
     channels = architecture.channels
     rule = InputSpec(
@@ -142,9 +158,8 @@ def measure(
     steps = {}
     for way in ways:
         network = initial_network(architecture, 0).to(device).train()
-        network.to(memory_format=LAYOUT)  # type: ignore[call-overload]  # torch's stubs lack it
+        lay_out(network, LAYOUT)
         steps[way] = _step(WAYS[way](network, graph), network, device, EAGER if way == "naive" else execution)
-    runs = 1 if device.type == "cpu" else 20
     seconds = _timed(steps, batches, epochs, batch_size, runs, device, progress)
     flops = 3 * whole_flops(graph) * batch_size
     common = {"model": model, "width": width, "batch": batch_size, "execution": _named(execution)}
@@ -169,17 +184,18 @@ def _timed(
 ) -> dict[str, list[tuple[float, float]]]:
     """For each way the wall-clock and processor seconds of each step, or of the mean of a run of steps."""
     taken: dict[str, list[tuple[float, float]]] = {way: [] for way in steps}
-    warm = dict.fromkeys(steps, False)
+    warm, turn = dict.fromkeys(steps, False), list(steps)
     for epoch in range(epochs):
         whole = [(pixels, labels) for pixels, labels in batches if len(labels) == size]
         for start in range(0, len(whole) - runs + 1, runs):
-            for way, step in steps.items():
-                part = whole[start : start + runs]
+            for way in turn:
+                step, part = steps[way], whole[start : start + runs]
                 if not warm[way]:
                     _clock(partial(_repeat, step, part, WARM_UP if device.type == "cuda" else 2), device)
                     warm[way] = True
                 wall, cpu = _clock(partial(_repeat, step, part, runs), device)
                 taken[way].append((wall / runs, cpu / runs))
+            turn = [*turn[1:], turn[0]]
             progress(f"epoch {epoch + 1} of {epochs}, batch {start + runs} of {len(whole)}")
     return taken
 

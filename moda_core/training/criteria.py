@@ -96,7 +96,7 @@ class Modular:
             logits.shape[1],
             weighting=self.weighting,
             compactness=self.compactness,
-            reduce=None if self.ranks.world == 1 else self.ranks.reduced,
+            reduce=self.ranks.reduced,
         )
         terms = torch.stack((losses.affinity, losses.dispersion, losses.compactness))
         return logits, cross_entropy(logits, labels, self.ranks) + losses.weighted(*self.weights), terms
@@ -107,7 +107,7 @@ def cross_entropy(
 ) -> Float[Tensor, ""]:
     """The mean over the joint batch of all ranks, whose shares may differ in size, in float32 at least."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if ranks.world == 1:
+    if ranks.world == 1:  # not for its cost: a sum that is divided rounds in other ways than a mean
         return nn.functional.cross_entropy(logits, labels)
     summed = nn.functional.cross_entropy(logits, labels, reduction="sum")
     joint = ranks.total(torch.stack((summed, summed.new_full((), len(labels)))))

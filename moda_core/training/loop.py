@@ -23,7 +23,8 @@ from moda_core.training.criteria import Criterion, criterion_of
 from moda_core.training.distributed import ALONE, Ranks
 from moda_core.training.execution import EAGER, Execution
 from moda_core.training.reports import EpochReport
-from moda_core.training.run import Run, has_batch_norm, lay_out
+from moda_core.training.run import Run, has_batch_norm
+from moda_core.training.steps import lay_out
 from moda_core.training.surroundings import borrowed_generators, deterministic_algorithms, never
 
 __all__ = ["descend", "train"]
@@ -113,9 +114,11 @@ def descend(
         Cancelled: when `cancelled` said so.
         TrainingFailure: when loss or weights were no longer finite, and no checkpoint holds them; when
             the first rank could not go on.
-        Conflict, Corrupt: when the checkpoint is of another run, or not that of the other ranks, or broken.
-        InvalidInput: for batches of less than two samples a rank and a network with batch norm, and for
-            captured steps of several ranks.
+        Conflict, Corrupt: when the checkpoint is of another run or number of ranks, not that of the other
+            ranks, or not whole.
+        InvalidInput: for batches of less than two samples a rank and a network with batch norm, for
+            captured steps without CUDA or of several ranks, and for a step that cannot be compiled.
+        StorageFailure: when a checkpoint cannot be written or read.
     """
     flip = mirror if recipe.flip is None else recipe.flip
     with (

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from moda_core.errors import InvalidInput
+
 __all__ = ["EpochReport"]
 
 
@@ -33,6 +35,11 @@ class EpochReport:
     samples_per_s: float
     seconds: float
     remaining_s: float
+
+    def __post_init__(self) -> None:
+        for name in self.terms:
+            if name in {field.name for field in fields(self)}:
+                raise InvalidInput("terms", name, "a field of every report has that name", "give the term another")
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON data, the terms among the other fields."""

@@ -18,9 +18,9 @@ from moda_core.training.diagnosis import first_failure
 from moda_core.training.distributed import Ranks
 from moda_core.training.execution import Execution
 from moda_core.training.reports import EpochReport
-from moda_core.training.steps import LAYOUT, Step
+from moda_core.training.steps import LAYOUT, Step, lay_out
 
-__all__ = ["STEPS_BETWEEN_CHECKS", "Run", "has_batch_norm", "lay_out", "learning_rate"]
+__all__ = ["STEPS_BETWEEN_CHECKS", "Run", "has_batch_norm", "learning_rate"]
 
 STEPS_BETWEEN_CHECKS = 50
 """After how many steps a loss that is no longer finite ends a long epoch early."""
@@ -175,11 +175,6 @@ class Run:
         )
         self.history.append(report)
         return report
-
-
-def lay_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
-    """Give a model's weights a layout, in place."""
-    return model.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]  # torch's stubs lack it
 
 
 def has_batch_norm(model: nn.Module) -> bool:

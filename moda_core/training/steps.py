@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from moda_core.errors import InvalidInput
@@ -19,7 +19,7 @@ from moda_core.training.distributed import ALONE, Ranks
 from moda_core.training.execution import EAGER, Execution
 from moda_core.training.recording import Recording
 
-__all__ = ["LAYOUT", "Step"]
+__all__ = ["LAYOUT", "Step", "lay_out"]
 
 LAYOUT = torch.channels_last
 """How images and weights lie in memory while training: on the CPU too, convolutions are faster so."""
@@ -99,6 +99,14 @@ class Step:
         self.ranks.average_gradients(self.parameters)
         self.optimizer.step()
         return _means(logits.detach(), loss.detach(), terms.detach(), labels)
+
+
+def lay_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
+    """Give those parameters of a model that have four dimensions a layout, in place."""
+    for parameter in model.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    return model
 
 
 def _means(

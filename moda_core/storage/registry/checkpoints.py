@@ -46,8 +46,8 @@ class StoredCheckpoints:
         """
         meta = {"format": FORMAT, "kind": "checkpoint", "epoch": checkpoint.epoch, "state": checkpoint.state}
         self._objects.put(self._key(checkpoint.epoch), save_tensors(checkpoint.tensors, meta))
-        kept = {checkpoint.epoch, *self._epochs()[-_KEPT:]}
-        for epoch in set(self._epochs()) - kept:
+        epochs = self._epochs()
+        for epoch in set(epochs) - {checkpoint.epoch, *epochs[-_KEPT:]}:
             self._objects.delete(self._key(epoch))
 
     def clear(self) -> None:

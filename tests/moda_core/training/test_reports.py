@@ -1,10 +1,15 @@
 import json
+from dataclasses import replace
 
+import pytest
+
+from moda_core.errors import InvalidInput
 from moda_core.training.reports import EpochReport
 
 
-def test_a_report_survives_json():
-    report = EpochReport(
+@pytest.fixture
+def report():
+    return EpochReport(
         epoch=2,
         epochs=9,
         loss=1.25,
@@ -16,5 +21,14 @@ def test_a_report_survives_json():
         seconds=1.5,
         remaining_s=10.5,
     )
+
+
+def test_a_report_survives_json(report):
     assert report.to_json()["dispersion"] == 0.1
     assert EpochReport.from_json(json.loads(json.dumps(report.to_json()))) == report
+
+
+@pytest.mark.parametrize("name", ["loss", "epoch", "terms"])
+def test_a_term_has_no_fields_name(report, name):
+    with pytest.raises(InvalidInput, match=name):
+        replace(report, terms={name: 1.0})

@@ -172,6 +172,10 @@ def test_captured_steps_are_the_eager_ones(device, monkeypatch):
         execution = Execution(deterministic=True, captured=captured)
         trained.append((model, run(model, recipe(), Kept(), device=device, execution=execution)))
     (eager, expected), (recorded, found) = trained
+    if digest(recorded.state_dict()) == digest(eager.state_dict()):
+        assert [r.loss for r in found] == [r.loss for r in expected]
+        return
     for name, state in eager.state_dict().items():
         torch.testing.assert_close(recorded.state_dict()[name], state, rtol=1e-3, atol=1e-4)
     assert [r.loss for r in found] == pytest.approx([r.loss for r in expected], rel=1e-3)
+    pytest.xfail("captured steps round in another way than eager ones on this device")

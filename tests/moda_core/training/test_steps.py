@@ -5,7 +5,7 @@ from torch import nn
 from moda_core.errors import InvalidInput
 from moda_core.training.criteria import Standard
 from moda_core.training.execution import Execution
-from moda_core.training.steps import Step
+from moda_core.training.steps import LAYOUT, Step, lay_out
 
 CPU = torch.device("cpu")
 
@@ -25,6 +25,18 @@ def network():
     for parameter in model.parameters():
         nn.init.normal_(parameter, generator=draw)
     return model
+
+
+def test_only_parameters_of_four_dimensions_are_laid_out():
+    model = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Conv3d(2, 3, 2), nn.Linear(2, 2))
+    before = {name: state.clone() for name, state in model.state_dict().items()}
+    parameters = list(model.parameters())
+    assert lay_out(model, LAYOUT) is model
+    assert model[0].weight.is_contiguous(memory_format=LAYOUT)
+    assert not model[0].weight.is_contiguous()
+    assert model[1].weight.is_contiguous()
+    assert all(torch.equal(state, before[name]) for name, state in model.state_dict().items())
+    assert all(now is then for now, then in zip(model.parameters(), parameters, strict=True))
 
 
 def test_captured_steps_need_cuda():

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from benchmarks import overhead_steps
 from benchmarks.overhead_steps import Naive, measure, noise
+from moda_core.errors import InvalidInput
 from moda_core.specs import ArchitectureSpec
 from moda_core.structure.unitgraph import unit_graph
 from moda_core.training.criteria import Modular
@@ -30,3 +32,21 @@ def test_a_row_for_each_way_with_its_ratio_to_standard():
     for row in rows:
         assert row["images/s"] == pytest.approx(16 / row["step ms"] * 1000)
         assert row["share of peak"] is None
+
+
+def test_too_few_images_are_refused_with_the_least_number():
+    with pytest.raises(InvalidInput, match="at least 16 images"):
+        measure("cnn", images=noise(15, channels=1, size=16), batch_size=16)
+
+
+def test_each_way_is_first_as_often_as_the_others(monkeypatch):
+    order = []
+
+    def noted(step, part, times):
+        if times == 1:  # not while it warms up
+            order.append(step)
+
+    monkeypatch.setattr(overhead_steps, "_repeat", noted)
+    measure("cnn", images=noise(48, channels=1, size=16), batch_size=16, epochs=1)
+    first, second, third = order[:3]
+    assert order == [first, second, third, second, third, first, third, first, second]
