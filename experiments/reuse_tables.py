@@ -96,7 +96,7 @@ def of_samples(file: Evidence) -> str:
 
 
 def against_mwt(file: Evidence) -> str:
-    """How much less MODA's composed models hold and cost than MwT's of the same sub-tasks, in words; none without both."""
+    """What MODA's composed models hold and cost beside MwT's of the same sub-tasks, in words; none without both."""
     rows = reuse_rows(file)
     ours, theirs = (
         {(row["seed"], subtask(row)): row for row in rows if row["approach"] == approach}
@@ -106,15 +106,15 @@ def against_mwt(file: Evidence) -> str:
     if not both:
         return ""
     weights, flops = (
-        percent(fmean(1 - mine[key] / its[key] for mine, its in both)) for key in ("kept_parameters", "kept_flops")
+        percent(fmean(mine[key] / its[key] for mine, its in both)) for key in ("kept_parameters", "kept_flops")
     )
     stated = "; ".join(
-        f"{model} {less} and {paper.FEWER_FLOPS_THAN_MWT[model]}"
+        f"{model} {100 - less:.2f} and {100 - paper.FEWER_FLOPS_THAN_MWT[model]:.2f}"
         for model, less in paper.FEWER_WEIGHTS_THAN_MWT.items()
     )
     return (
-        f"Composed by MODA, a sub-task's model holds {weights} % fewer weights than by MwT and costs {flops} % fewer FLOPs"
-        f" (the paper, CIFAR-10: {stated}).\n\n"
+        f"Composed by MODA, a sub-task's model has {weights} % of the weights and {flops} % of the FLOPs of the one"
+        f" composed by MwT (the paper, CIFAR-10: {stated}).\n\n"
     )
 
 

@@ -93,7 +93,10 @@ def test_every_imported_library_is_declared() -> None:
     }
     distributions = packages_distributions()
     roots = {imported.split(".")[0] for name in modules() for imported in imports(name)}
-    libraries = {BROUGHT_BY.get(root, root) for root in roots - set(sys.stdlib_module_names) - {*PACKAGES, *PROGRAMS, "benchmarks"}}
+    libraries = {
+        BROUGHT_BY.get(root, root)
+        for root in roots - set(sys.stdlib_module_names) - {*PACKAGES, *PROGRAMS, "benchmarks"}
+    }
     missing = [one for one in sorted(libraries) if not declared & {name_of(d) for d in distributions.get(one, [])}]
     assert missing == []
 
