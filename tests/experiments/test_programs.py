@@ -22,9 +22,10 @@ APPROACHES = "ST,ST-composed,MODA"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with four classes of images, one of them with a single training and a single test image."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with four classes of images, one of them with a single training and a single test image, and all runs."""
     place = tmp_path_factory.mktemp("programs")
+    (place / "runs").mkdir()
     generator = np.random.default_rng(0)
     labels = np.array([0, 1, 2] * 20 + [3])
     pixels = generator.integers(0, 100, (len(labels), 16, 16, 1), dtype=np.uint8) + (labels * 50)[
@@ -40,6 +41,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         classes=np.array(["a", "b", "c", "d"]),
     )
     return place
+
+
+@pytest.fixture
+def place(shared: Path, tmp_path: Path) -> Path:
+    """The same data and runs, with results of one's own."""
+    for name in ("tiny.npz", "runs"):
+        (tmp_path / name).symlink_to(shared / name)
+    return tmp_path
 
 
 def options(place: Path, *more: str) -> list[str]:
@@ -135,7 +144,7 @@ def test_a_training_of_mwt_that_fails_is_recorded_and_the_program_goes_on(
         raise TrainingFailure("the loss was no longer finite", "lower the learning rate")
 
     monkeypatch.setattr("experiments.mwt_runs.train_mwt", fails)
-    elsewhere = options(place, "--runs", str(tmp_path / "runs"), "--results", str(tmp_path))
+    elsewhere = options(place, "--runs", str(tmp_path / "own"), "--results", str(tmp_path))
     for _ in range(2):
         rq1.main([*elsewhere, "--approaches", "MwT,ST"])
         rq2.main(["reuse", *elsewhere, "--approaches", "MwT,MwT+ft,ST", "--tasks", "2", "--fine-tune-tasks", "1"])
