@@ -68,7 +68,7 @@ def conditions(**more: Any) -> dict[str, Any]:
         "load_at_start": round(os.getloadavg()[0], 1),
         "commit": _commit(),
         "date": time.strftime("%Y-%m-%d"),
-        "command": " ".join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *map(_portable, sys.argv[1:])]),
         **more,
     }
 
@@ -101,9 +101,16 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 def _cell(value: object) -> str:
     if value is None:
         return "-"
+    if isinstance(value, list | tuple):
+        return " to ".join(_cell(one) for one in value)
     if isinstance(value, float):
         return f"{value:.1e}" if value and not 1e-2 <= abs(value) < 1e6 else f"{value:.2f}"
     return str(value)
+
+
+def _portable(argument: str) -> str:
+    """An argument without the folders of this machine: of an absolute path only its last part."""
+    return Path(argument).name if argument.startswith("/") else argument
 
 
 def _commit() -> str:

@@ -48,7 +48,7 @@ def main() -> None:
         )
     print(file=sys.stderr)
     hardware = torch.cuda.get_device_name(chosen.device) if on_cuda else "CPU"
-    data = chosen.dataset or "noise"
+    data = Path(chosen.dataset).name if chosen.dataset else "noise"
     report = Report(
         "training overhead",
         conditions(device=hardware, images=len(images), dataset=data, precision="bfloat16" if on_cuda else "float32"),

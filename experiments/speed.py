@@ -117,6 +117,8 @@ def _cell(value: object) -> str:
     """As it is, numbers with a fraction to three digits or more."""
     if value is None:
         return NOTHING
+    if isinstance(value, list | tuple):
+        return " to ".join(_cell(one) for one in value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if isinstance(value, int):
