@@ -85,7 +85,7 @@ def section(text, title):
 
 
 def test_without_results_every_cell_of_ours_is_empty_and_its_command_is_named(tmp_path):
-    text = page(tmp_path, tmp_path)
+    text = page(tmp_path, tmp_path, tmp_path)
     lacking = section(text, "Not measured yet")
     assert cells(lacking, "vgg16, cifar10, MODA")[:2] == ["91.86 ± 0.23", ""]
     assert "python -m experiments.rq1 --dataset DATASET=DATASET.npz --model MODEL --seeds 5" in lacking
@@ -97,7 +97,7 @@ def test_without_results_every_cell_of_ours_is_empty_and_its_command_is_named(tm
 
 def test_what_was_not_measured_stands_last(tmp_path):
     write(tmp_path, "rq1-cifar10-resnet18-e200.jsonl", [trained("ST", 0, 9300)], place=GPU)
-    text = page(tmp_path, tmp_path)
+    text = page(tmp_path, tmp_path, tmp_path)
     titles = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     assert titles == ["How to read", "What was measured", "Full size", "How to repeat", "Not measured yet"]
     with pytest.raises(StopIteration):
@@ -108,7 +108,7 @@ def test_what_was_not_measured_stands_last(tmp_path):
 def test_table_1_shows_the_papers_value_ours_and_the_difference(tmp_path):
     rows = [trained("ST", 0, 9300), trained("ST", 1, 9340), trained("MODA", 0, 9100, wall_s=420.0)]
     write(tmp_path, "rq1-cifar10-resnet18-e200.jsonl", rows, place=GPU)
-    text = page(tmp_path, tmp_path)
+    text = page(tmp_path, tmp_path, tmp_path)
     standard = ["93.37 ± 0.07", "93.20 ± 0.28", "-0.17", "2", "10,000", "1.23", "6.67", "25,000", "1.00", "1.00"]
     modular = ["90.94 ± 0.07", "91.00", "+0.06", "1", "10,000", "1.61", "7.00", "25,000", "1.31", "1.05"]
     assert cells(text, "resnet18, cifar10, ST") == standard
@@ -121,7 +121,7 @@ def test_table_1_shows_the_papers_value_ours_and_the_difference(tmp_path):
 def test_times_on_different_hardware_are_not_compared(tmp_path):
     rows = [trained("ST", 0, 9300, place=HERE), trained("MODA", 0, 9100)]
     write(tmp_path, "rq1-cifar10-vgg16-e200.jsonl", rows)
-    assert cells(page(tmp_path, tmp_path), "vgg16, cifar10, MODA")[-1] == ""
+    assert cells(page(tmp_path, tmp_path, tmp_path), "vgg16, cifar10, MODA")[-1] == ""
 
 
 @pytest.mark.parametrize("other", [{"threads": 8}, {"processes": 2}, {"execution": {"captured": True}}], ids=str)
@@ -129,14 +129,14 @@ def test_times_in_different_surroundings_are_not_compared(tmp_path, other):
     write(
         tmp_path, "rq1-cifar10-vgg16-e200.jsonl", [trained("ST", 0, 9300, place=GPU | other), trained("MODA", 0, 9100)]
     )
-    assert cells(page(tmp_path, tmp_path), "vgg16, cifar10, MODA")[-1] == ""
+    assert cells(page(tmp_path, tmp_path, tmp_path), "vgg16, cifar10, MODA")[-1] == ""
 
 
 def test_a_model_that_was_trained_anew_is_not_a_second_seed(tmp_path):
     rows = [trained("ST", 0, 9000) | {"model": "old"}, trained("ST", 0, 9300) | {"model": "new", "conditions": "late"}]
     late = conditions(GPU) | {"id": "late", "date": "2026-11-23T10:00:00Z"}
     write(tmp_path, "rq1-cifar10-resnet18-e200.jsonl", [*rows, late], place=GPU)
-    assert cells(page(tmp_path, tmp_path), "resnet18, cifar10, ST")[1:4] == ["93.00", "-0.37", "1"]
+    assert cells(page(tmp_path, tmp_path, tmp_path), "resnet18, cifar10, ST")[1:4] == ["93.00", "-0.37", "1"]
 
 
 def test_narrowed_rows_stand_apart_and_beside_no_number_of_the_paper(tmp_path):
@@ -145,7 +145,7 @@ def test_narrowed_rows_stand_apart_and_beside_no_number_of_the_paper(tmp_path):
         trained("MODA", 0, 650, n=1000, epochs=10, place=HERE, cpu_s=550.0),
     ]
     write(tmp_path, "rq1-cifar10-resnet18-w0.25-e10.jsonl", rows)
-    text = page(tmp_path, tmp_path)
+    text = page(tmp_path, tmp_path, tmp_path)
     narrowed = section(text, "Narrowed")
     assert "## Full size" not in text
     assert "### cifar10, resnet18, width 0.25, 10 epochs" in narrowed
@@ -159,7 +159,7 @@ def test_narrowed_rows_stand_apart_and_beside_no_number_of_the_paper(tmp_path):
 def test_narrowed_rows_of_a_gpu_compare_its_time(tmp_path):
     rows = [trained("ST", 0, 700, epochs=10), trained("MODA", 0, 650, epochs=10, wall_s=500.0, cpu_s=900.0)]
     write(tmp_path, "rq1-cifar10-resnet18-e10.jsonl", rows)
-    narrowed = section(page(tmp_path, tmp_path), "Narrowed")
+    narrowed = section(page(tmp_path, tmp_path, tmp_path), "Narrowed")
     assert cells(narrowed, "approach")[3:] == ["s per epoch", "time, x ST"]
     assert cells(narrowed, "MODA")[3:] == ["50.00", "1.25"]
 
@@ -167,7 +167,7 @@ def test_narrowed_rows_of_a_gpu_compare_its_time(tmp_path):
 def test_what_failed_is_said_and_leaves_its_cell_empty(tmp_path):
     failed = {"kind": "training", "approach": "MwT", "seed": 0, "spec": "aa", "error": "the loss is NaN in epoch 3"}
     write(tmp_path, "rq1-cifar10-mobilenet-e200.jsonl", [trained("ST", 0, 8900), failed])
-    text = page(tmp_path, tmp_path)
+    text = page(tmp_path, tmp_path, tmp_path)
     assert "- failed: MwT, seed 0: the loss is NaN in epoch 3" in section(text, "Full size")
     assert cells(section(text, "Not measured yet"), "mobilenet, cifar10, MwT")[1] == ""
 
@@ -186,7 +186,7 @@ def test_reuse_stands_with_its_size_its_worst_case_and_the_standard_model(tmp_pa
     rows += [reused("ST-composed", [0, 1], 700, kept=60), reused("ST-composed", [0, 2], 800, kept=60)]
     rows += [modules("MODA", 0.08), modules("ST-composed", 0.5)]
     write(tmp_path, "rq2-reuse-cifar10-vgg16-e200.jsonl", rows)
-    text = section(page(tmp_path, tmp_path), "RQ2: reuse")
+    text = section(page(tmp_path, tmp_path, tmp_path), "RQ2: reuse")
     # two of 1,013 sub-tasks: no difference to the paper's mean of all
     assert cells(text, "ST")[:3] == ["95.22", "95.50", ""]
     # mean loss (2 + 4) / 2, the worst 4, one above 3 points, (10 + 20) / 2 % of the weights
@@ -201,14 +201,14 @@ def test_reuse_stands_with_its_size_its_worst_case_and_the_standard_model(tmp_pa
 def test_the_papers_mean_is_compared_with_one_over_all_sub_tasks(tmp_path):
     tasks = [list(task) for size in range(2, 11) for task in combinations(range(10), size)]
     write(tmp_path, "rq2-reuse-cifar10-vgg16-e200.jsonl", [reused("MODA", task, 950) for task in tasks])
-    assert cells(section(page(tmp_path, tmp_path), "RQ2: reuse"), "MODA")[:3] == ["94.48", "95.00", "+0.52"]
+    assert cells(section(page(tmp_path, tmp_path, tmp_path), "RQ2: reuse"), "MODA")[:3] == ["94.48", "95.00", "+0.52"]
 
 
 def test_fine_tuning_a_sample_stands_beside_the_others_on_the_same_sub_tasks(tmp_path):
     rows = [reused(approach, [0, 1], 900) for approach in ("ST", "MODA", "MwT")]
     rows += [reused(approach, [0, 2], 500) for approach in ("ST", "MODA", "MwT")] + [reused("MwT+ft", [0, 2], 800)]
     write(tmp_path, "rq2-reuse-cifar10-vgg16-e200.jsonl", rows)
-    text = page(tmp_path, tmp_path)
+    text = page(tmp_path, tmp_path, tmp_path)
     all_of_them, sample = section(text, "RQ2: reuse").split("On the sub-tasks (1) that MwT+ft was measured on")
     assert cells(all_of_them, "MODA")[1] == "70.00"
     assert "| MwT+ft" not in all_of_them
@@ -222,7 +222,7 @@ def test_overlap_of_the_first_and_last_layers_and_mwts_own_measures_are_shown(tm
     own = {"kernel_retention": {"a": 0.4, "b": 0.6}, "cohesion": {"a": 0.8, "b": 0.9}, "coupling": 0.25}
     rows = [reused("MwT", [0, 1], 900), modules("MwT", 0.2) | {"layers_undropped": layers, **own}]
     write(tmp_path, "rq2-reuse-cifar10-vgg16-e200.jsonl", rows)
-    text = section(page(tmp_path, tmp_path), "RQ2: reuse")
+    text = section(page(tmp_path, tmp_path, tmp_path), "RQ2: reuse")
     found = [line.split("|")[2:-1] for line in text.splitlines() if line.startswith("| MwT")]
     assert [cell.strip() for cell in found[2]] == ["100.00", "90.00", "80.00", "50.00", "40.00", "30.00"]
     assert [cell.strip() for cell in found[3]] == ["50.00", "0.850", "0.250"]
@@ -235,7 +235,7 @@ def test_reuse_without_modules_is_shown_all_the_same(tmp_path):
         write(tmp_path, f"{name}-cifar10-vgg16-e200.jsonl", [reused("ST", [0, 1], 950), reused("MODA", [0, 1], 930)])
         write(tmp_path, f"{name}-digits-cnn-e3.jsonl", [reused("ST", [0, 1], 950), reused("MODA", [0, 1], 930)])
     document.draw(tmp_path)
-    text = page(tmp_path, tmp_path)
+    text = page(tmp_path, tmp_path, tmp_path)
     assert cells(section(text, "RQ3"), "vgg16, cifar10, MODA")[:2] == ["94.48", "93.00"]
     assert "vgg16 on svhn; vgg16 on cifar10;" in section(section(text, "Not measured yet"), "RQ4: the threshold")
 
@@ -243,7 +243,7 @@ def test_reuse_without_modules_is_shown_all_the_same(tmp_path):
 def test_a_loss_of_three_points_is_not_more_than_three(tmp_path):
     rows = [reused("ST", [0, 1], 950), reused("MODA", [0, 1], 920)]
     write(tmp_path, "rq2-reuse-cifar10-cnn-e3.jsonl", rows)
-    assert cells(section(page(tmp_path, tmp_path), "Narrowed"), "MODA")[1:4] == ["3.00", "3.00", "0 of 1"]
+    assert cells(section(page(tmp_path, tmp_path, tmp_path), "Narrowed"), "MODA")[1:4] == ["3.00", "3.00", "0 of 1"]
 
 
 def test_table_2_shows_every_cell_with_the_papers(tmp_path):
@@ -255,7 +255,7 @@ def test_table_2_shows_every_cell_with_the_papers(tmp_path):
         *(replaced("MODA", name, (500, 4000), (500, 4000), initial="identity") for name in ("automobile", "bird", "cat", "deer")),
     ]  # fmt: skip
     write(tmp_path, "rq2-replacement-cifar10-vgg16-e200.jsonl", rows)
-    text = page(tmp_path, tmp_path)
+    text = page(tmp_path, tmp_path, tmp_path)
     assert cells(text, "overfitted, vgg16, MODA: paper")[0] == "+8.50 / -0.22"
     ours = cells(text, "overfitted, vgg16, MODA: ours")
     assert ours == ["+9.00 / -0.50", *["+0.00 / +0.00"] * 4, "+1.80 / -0.10", "1 of 5", "4.00", "2"]
@@ -269,7 +269,7 @@ def test_a_target_that_is_not_measured_yet_leaves_its_own_cell_empty(tmp_path):
     write(
         tmp_path, "rq2-replacement-cifar10-vgg16-e200.jsonl", [replaced("CNNSplitter", "cat", (500, 4000), (490, 4100))]
     )
-    text = page(tmp_path, tmp_path)
+    text = page(tmp_path, tmp_path, tmp_path)
     for part in ("Full size", "Not measured yet"):
         ours = cells(section(text, part), "overfitted, vgg16, CNNSplitter: ours")
         assert ours[:5] == ["", "", "", "-1.00 / +2.00", ""]
@@ -281,7 +281,7 @@ def test_weak_models_of_different_trainings_are_not_averaged(tmp_path):
     short = replaced("MODA", "cat", (500, 4000), (800, 4000), initial="identity") | {"weak_epochs": 20}
     write(tmp_path, "rq2-replacement-cifar10-vgg16-e200.jsonl", [long, short])
     write(tmp_path, "rq2-replacement-cifar10-vgg16-w0.25-e10.jsonl", [long, short])
-    text = page(tmp_path, tmp_path)
+    text = page(tmp_path, tmp_path, tmp_path)
     assert cells(section(text, "Full size"), "overfitted, vgg16, MODA: ours")[3] == "+10.00 / +0.00"
     whole = section(text, "cifar10, vgg16, width 1, 200 epochs")
     assert cells(whole, "overfitted (20 epochs), MODA")[0] == "+30.00 / +0.00"
@@ -296,7 +296,7 @@ def test_weak_models_of_different_trainings_are_not_averaged(tmp_path):
 def test_table_3_compares_sizes_as_the_paper_counts_them(tmp_path):
     rows = [reused("MODA", [0, 1], 940), reused("MODA-", [0, 1], 950), modules("MODA", 0.07), modules("MODA-", 0.1)]
     write(tmp_path, "rq3-cifar10-resnet18-e200.jsonl", rows)
-    text = section(page(tmp_path, tmp_path), "RQ3")
+    text = section(page(tmp_path, tmp_path, tmp_path), "RQ3")
     # 0.08 of 0.11 and 0.045 of 0.06
     own = ["94.11", "94.00", "-0.11", "0.081", "0.080", "-0.001", "31.84", "27.27", "0.055", "0.045", "-0.010", "20.61"]
     own += ["25.00", "0.070", "1", "1,000", "1"]
@@ -308,7 +308,7 @@ def test_thresholds_name_the_best(tmp_path):
     rows = [reused("MODA", [0, 1], correct, threshold=tau) for tau, (correct, _) in points.items()]
     rows += [modules("MODA", size, threshold=tau) for tau, (_, size) in points.items()]
     write(tmp_path, "rq4-threshold-cifar10-resnet18-e200.jsonl", rows)
-    text = page(tmp_path, tmp_path)
+    text = page(tmp_path, tmp_path, tmp_path)
     said = "MODA is most accurate at τ = 0.8 and its modules, as the paper counts, are smallest at 0.95; the"
     assert f"{said} difference of the two is largest at 0.9." in text
     assert cells(text, "0.8, MODA") == ["95.50", "20.00", "21.00", "50.00", "1", "1,000", "1"]
@@ -357,7 +357,7 @@ def test_networks_without_relu_show_accuracy_size_and_error_by_epsilon(tmp_path)
     rows += at_epsilon("MODA", 0.2, (5, 30), 1e-14) + at_epsilon("MODA", 0.2, (7, 30), 3e-14, seed=1)
     rows += at_epsilon("MODA", 0.1, (10, 30), 0.0)
     write(tmp_path, "beyond-relu-digits-vit.jsonl", rows)
-    text = page(tmp_path, tmp_path)
+    text = page(tmp_path, tmp_path, tmp_path)
     assert "(width 0.5, 40 epochs, 12,345 parameters): MODA 97.49 % (n = 359, 1 seed)." in text
     # the mean over compositions, (0.5 + 1 + 0.7 + 1) / 4, where all images together have 72 of 80
     row = ["80.00", "100.00", "30.00", "20.00", "10.00", "3.0e-14", "2", "10 to 30", "2"]
@@ -376,7 +376,7 @@ def test_every_figure_is_drawn_that_of_networks_without_relu_too(tmp_path):
     write(tmp_path, "beyond-relu-digits-vit.jsonl", rows)
     document.draw(tmp_path)
     assert (tmp_path / "figures" / "beyond-relu-digits.svg").exists()
-    assert "figures/beyond-relu-digits.png" in page(tmp_path, tmp_path)
+    assert "figures/beyond-relu-digits.png" in page(tmp_path, tmp_path, tmp_path)
 
 
 def test_weights_of_the_loss_at_full_size_have_a_section(tmp_path):
@@ -384,7 +384,7 @@ def test_weights_of_the_loss_at_full_size_have_a_section(tmp_path):
     row |= {"losses": {"affinity": 0.1, "dispersion": 0.2, "compactness": 0.3}, "size": 0.1, "overlap": 0.05}
     rows = [row | {"seed": seed, "accuracy": {"correct": 9000 + 100 * seed, "n": 10000}} for seed in (0, 1)]
     write(tmp_path, "rq4-weights-cifar10-resnet18-e200.jsonl", rows)
-    text = section(page(tmp_path, tmp_path), "RQ4: the weights of the loss")
+    text = section(page(tmp_path, tmp_path, tmp_path), "RQ4: the weights of the loss")
     assert cells(text, "1, 1, 0.3") == ["90.50", "0.1000", "0.2000", "0.3000", "10.00", "5.00", "10,000", "2"]
 
 
@@ -430,7 +430,7 @@ def test_the_benchmark_of_training_is_shown_as_it_was_kept(tmp_path):
 def test_a_file_with_another_name_is_refused(tmp_path):
     write(tmp_path, "notes.jsonl", [])
     with pytest.raises(UnreadableFile, match="does not say what it is about"):
-        page(tmp_path, tmp_path)
+        page(tmp_path, tmp_path, tmp_path)
 
 
 def test_check_tells_a_page_that_is_out_of_date(tmp_path):

