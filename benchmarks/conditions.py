@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,8 @@ import torch
 import torchvision
 from rich.console import Console
 from rich.table import Table
+
+from experiments.conditions import commit, portable
 
 __all__ = ["Report", "conditions", "parser", "spread"]
 
@@ -66,9 +67,9 @@ def conditions(**more: Any) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load_at_start": round(os.getloadavg()[0], 1),
-        "commit": _commit(),
+        "commit": commit(),
         "date": time.strftime("%Y-%m-%d"),
-        "command": " ".join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *map(_portable, sys.argv[1:])]),
+        "command": " ".join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *map(portable, sys.argv[1:])]),
         **more,
     }
 
@@ -106,22 +107,3 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.1e}" if value and not 1e-2 <= abs(value) < 1e6 else f"{value:.2f}"
     return str(value)
-
-
-def _portable(argument: str) -> str:
-    """An argument without the folders of this machine: of an absolute path only its last part."""
-    return Path(argument).name if argument.startswith("/") else argument
-
-
-def _commit() -> str:
-    root = Path(__file__).parent
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=True
-        )
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "../moda_core"], cwd=root, capture_output=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit.stdout.strip() + ("+" if changed.stdout else "")

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["COMMIT", "commit", "conditions", "hardware", "invocation"]
+__all__ = ["COMMIT", "commit", "conditions", "hardware", "invocation", "portable"]
 
 COMMIT = "MODA_COMMIT"
 """The environment variable that names the commit of a copy without its git history."""
@@ -42,11 +42,11 @@ def hardware(device: torch.device | str) -> str:
 def invocation(device: torch.device | str) -> dict[str, Any]:
     """The conditions of a program that measures: those of the place, its command and the moment."""
     program, *arguments = sys.argv
-    words = ["python", "-m", f"experiments.{Path(program).stem}", *map(_portable, arguments)]
+    words = ["python", "-m", f"experiments.{Path(program).stem}", *map(portable, arguments)]
     return {**conditions(device), "command": " ".join(words), "date": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
 
 
-def _portable(argument: str) -> str:
+def portable(argument: str) -> str:
     """An argument without the folders of this machine: of an absolute path only its last part."""
     name, equals, path = argument.rpartition("=")
     return name + equals + (Path(path).name if path.startswith("/") else path)

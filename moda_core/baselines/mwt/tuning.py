@@ -25,7 +25,7 @@ from moda_core.errors import Cancelled, InvalidInput, TrainingFailure
 from moda_core.specs import AdaptationSpec, Spec
 from moda_core.training.criteria import Standard
 from moda_core.training.evaluation import Accuracy, accuracy, logits
-from moda_core.training.steps import LAYOUT, Step
+from moda_core.training.steps import LAYOUT, Step, lay_out
 from moda_core.training.surroundings import borrowed_generators, never
 
 __all__ = ["FineTuned", "FineTuningReport", "FineTuningSpec", "fine_tune", "reuse_fine_tuned", "sub_task"]
@@ -206,15 +206,15 @@ class _Tuning:
     ) -> None:
         self.network, self.validation, self.spec = network, validation, spec
         self.device, self.cancelled = device, cancelled
-        self.optimizer = torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             network.parameters(),
             lr=spec.learning_rate,
             momentum=spec.momentum,
             nesterov=spec.momentum > 0,
             fused=device.type == "cuda",
         )
-        self.step = Step(Standard(network.body), self.optimizer, device)
-        network.body.to(memory_format=LAYOUT)  # type: ignore[call-overload]  # torch's stubs lack it
+        self.step = Step(Standard(network.body), optimizer, device)
+        lay_out(network.body, LAYOUT)
         self.history: list[FineTuningReport] = []
         self.kept: tuple[int, Mapping[str, Tensor]] = (0, {})
 
@@ -241,13 +241,12 @@ class _Tuning:
             )
         self.network.load_state_dict(weights)
         self.network.eval().requires_grad_(False)
-        self.network.body.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        lay_out(self.network.body, torch.contiguous_format)
         return FineTuned(self.network, epoch, tuple(self.history))
 
     def _set_rate(self) -> None:
         done = len(self.history) / self.spec.period
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.spec.learning_rate * (1 + math.cos(math.pi * done)) / 2
+        self.step.set_rate(self.spec.learning_rate * (1 + math.cos(math.pi * done)) / 2)
 
     def _measured(self, loss: float, share: float) -> FineTuningReport:
         answers = logits(self.network, self.validation, self.network.inputs, device=self.device)
