@@ -12,9 +12,12 @@ from moda_core.storage.registry import Registry
 from service import __version__, errors, schemas, security, telemetry
 from service.api import aliases, compositions, datasets, jobs, models, operations, predictions, submissions
 from service.api.dependencies import ServiceParts
+from service.api.direct import DirectPredictions
 from service.inference.decoding import Decoder
 from service.inference.device import chosen_device
 from service.inference.engine import Engine
+from service.inference.servables import Servables
+from service.metrics import Metrics
 from service.pages import add_pages
 from service.settings import Settings
 from service.warming import WarmUp
@@ -38,7 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings: the environment's, when left out.
     """
     settings = settings or Settings()
-    metrics = telemetry.Metrics()
+    metrics = Metrics()
     app = FastAPI(
         title="MODA",
         version=__version__,
@@ -52,6 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     errors.install(app)
     # The last one added is the outermost.
     uploads = dict.fromkeys(("/models", "/datasets"), settings.max_upload_bytes)
+    app.add_middleware(DirectPredictions)
     app.add_middleware(security.SameOrigin)
     app.add_middleware(security.BodyLimit, limit_bytes=settings.max_body_bytes, uploads=uploads)
     app.add_middleware(security.KnownHosts, names=(settings.host, *settings.allowed_hosts))
@@ -64,17 +68,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def _lifespan(settings: Settings, metrics: telemetry.Metrics) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         registry = Registry(settings.registry_location)
         work = Jobs(settings.redis_url)
         reaper = Reaper(work)
-        engine = Engine(
-            registry, device=chosen_device(settings.device), cache_bytes=settings.cache_bytes, metrics=metrics
-        )
         decoder = Decoder(settings.max_pixels)
-        app.state.parts = ServiceParts(settings, registry, work, engine, decoder, metrics)
+        engine = Engine(
+            registry,
+            device=chosen_device(settings.device),
+            cache_bytes=settings.cache_bytes,
+            decoder=decoder,
+            metrics=metrics,
+            limits=settings.limits,
+        )
+        app.state.parts = ServiceParts(settings, registry, work, engine, decoder, Servables(registry), metrics)
         warm_up = WarmUp(registry)
         reaper.start()
         warm_up.start()

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.inference.limits import Limits
+
 __all__ = ["Settings"]
 
 _MEBIBYTE = 2**20
@@ -26,6 +28,9 @@ class Settings(BaseSettings):
         max_upload_bytes: of those.
         max_pixels: of all images of one prediction together.
         cache_bytes: of composed and loaded models kept ready.
+        max_batch: images of one forward pass.
+        max_queue: images of predictions that may wait or run; more are refused with 429.
+        timeout_s: after which a prediction that is not there is given up with 504; a caller may ask for less.
     """
 
     model_config = SettingsConfigDict(env_prefix="MODA_", env_ignore_empty=True, frozen=True, extra="ignore")
@@ -43,6 +48,10 @@ class Settings(BaseSettings):
     max_pixels: int = Field(default=50_000_000, gt=0)
     cache_bytes: int = Field(default=1024 * _MEBIBYTE, ge=0)
 
+    max_batch: int = Field(default=32, gt=0)
+    max_queue: int = Field(default=1024, gt=0)
+    timeout_s: float = Field(default=30.0, gt=0)
+
     @field_validator("home", "import_dir")
     @classmethod
     def _expanded(cls, path: Path | None) -> Path | None:
@@ -57,6 +66,11 @@ class Settings(BaseSettings):
     def registry_location(self) -> str:
         """The folder or URL of the registry."""
         return self.registry or str(self.home / "registry")
+
+    @property
+    def limits(self) -> Limits:
+        """What predictions are taken on at a time."""
+        return Limits(max_batch=self.max_batch, max_queue=self.max_queue, timeout_s=self.timeout_s)
 
     @property
     def uploads(self) -> Path:

@@ -1,0 +1,54 @@
+"""What shares a batch: requests for one model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from moda_core.modularity.networks import Network
+from moda_core.training.surroundings import full_float32
+from service.inference.device import Transfers
+
+__all__ = ["OwnLane", "Scores"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Answers for the images of one request, in the order of the model's labels.
+
+    Attributes:
+        probabilities: one row per image.
+    """
+
+    logits: Float[Tensor, "images classes"]
+    probabilities: list[list[float]]
+
+
+class OwnLane:
+    """Requests for one model that has a network of its own."""
+
+    def __init__(self, network: Network, transfers: Transfers) -> None:
+        self.network, self.transfers = network, transfers
+
+    def start(
+        self, inputs: Sequence[tuple[UInt8[Tensor, "images channels size size"], ...]]
+    ) -> Callable[[], list[Scores]]:
+        """Begin the forward pass of all images; what is returned waits for their scores."""
+        sizes = [len(pixels[0]) for pixels in inputs]
+        with torch.inference_mode(), full_float32():
+            logits = self.network(*(self.transfers.send(parts) for parts in zip(*inputs, strict=True)))
+            arrived = self.transfers.fetch(logits)
+        return lambda: _apart(arrived(), sizes)
+
+
+def _apart(logits: Float[Tensor, "images classes"], sizes: Sequence[int]) -> list[Scores]:
+    """The scores of each request of a batch."""
+    rows, start, scores = logits.softmax(1).tolist(), 0, []
+    for size in sizes:
+        scores.append(Scores(logits[start : start + size], rows[start : start + size]))
+        start += size
+    return scores
