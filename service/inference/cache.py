@@ -18,7 +18,8 @@ class ByteCache(Generic[_Value]):
     A value in use outlives its eviction: whoever got it holds it.
 
     Args:
-        max_bytes: of all kept values together; a larger value is made and handed out, not kept.
+        max_bytes: of all kept values together; a larger value is made and handed out, not kept. Pinned
+            values are kept whatever their size.
         size_of: bytes of a value.
     """
 
@@ -26,6 +27,7 @@ class ByteCache(Generic[_Value]):
         self.max_bytes, self._size_of = max_bytes, size_of
         self._kept: OrderedDict[str, _Value] = OrderedDict()
         self._being_made: dict[str, asyncio.Task[_Value]] = {}
+        self._pinned: set[str] = set()
         self.used_bytes = 0
 
     def __len__(self) -> int:
@@ -50,13 +52,32 @@ class ByteCache(Generic[_Value]):
     async def _made(self, key: str, make: Callable[[], Awaitable[_Value]]) -> _Value:
         value = await make()
         size = self._size_of(value)
-        if size <= self.max_bytes:
+        if size <= self.max_bytes or key in self._pinned:
             self._kept[key] = value
             self.used_bytes += size
-        while self.used_bytes > self.max_bytes:
-            _, oldest = self._kept.popitem(last=False)
-            self.used_bytes -= self._size_of(oldest)
+        self._make_room()
         return value
+
+    def pin(self, key: str) -> None:
+        """Never evict the value of `key`, whether it is here yet or not."""
+        self._pinned.add(key)
+
+    def unpin(self, key: str) -> None:
+        """Let the value of `key` go when its turn comes."""
+        self._pinned.discard(key)
+        self._make_room()
+
+    def drop(self, key: str) -> None:
+        """Forget the value of `key`, pinned or not."""
+        self._pinned.discard(key)
+        if key in self._kept:
+            self.used_bytes -= self._size_of(self._kept.pop(key))
+
+    def _make_room(self) -> None:
+        for key in [key for key in self._kept if key not in self._pinned]:
+            if self.used_bytes <= self.max_bytes:
+                return
+            self.used_bytes -= self._size_of(self._kept.pop(key))
 
     def _finished(self, key: str, task: asyncio.Task[_Value]) -> None:
         del self._being_made[key]

@@ -15,7 +15,7 @@ from torch import Tensor
 from moda_core.modularity.composition import compose
 from moda_core.modularity.measures import CompositionSize, composition_size
 from moda_core.modularity.models import Model, ModularModel, PatchedModel
-from moda_core.modularity.networks import Network, network, predict
+from moda_core.modularity.networks import Network, logits, network
 from moda_core.storage.registry import Registry
 from service.inference.cache import ByteCache
 from service.inference.servables import Servable
@@ -39,10 +39,15 @@ class Executable:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Probabilities of some images, one column per label."""
+    """Logits of some images, on the CPU, one column per label."""
 
     labels: tuple[str, ...]
-    probabilities: Float[Tensor, "images classes"]
+    logits: Float[Tensor, "images classes"]
+
+    @property
+    def probabilities(self) -> Float[Tensor, "images classes"]:
+        """Their softmax."""
+        return self.logits.softmax(1)
 
 
 class Engine:
@@ -77,12 +82,24 @@ class Engine:
         return executable
 
     async def predict(self, servable: Servable, images: Sequence[UInt8[Tensor, "channels height width"]]) -> Prediction:
-        """Probabilities of decoded images of any size, with one column per label of the servable."""
+        """Logits of decoded images of any size, with one column per label of the servable."""
         executable = await self.ready(servable)
         loop = asyncio.get_running_loop()
-        probabilities = await loop.run_in_executor(self._forward, self._run, executable.network, images)
+        answer = await loop.run_in_executor(self._forward, self._run, executable.network, images)
         self._metrics.images.inc(len(images))
-        return Prediction(tuple(executable.network.labels), probabilities)
+        return Prediction(tuple(executable.network.labels), answer)
+
+    def pin(self, servable: Servable) -> None:
+        """Keep the servable in memory once it is ready, until `unpin`; it need not be there yet."""
+        self._executables.pin(servable.key)
+
+    def unpin(self, servable: Servable) -> None:
+        """Let the servable make room for others again."""
+        self._executables.unpin(servable.key)
+
+    def drop(self, servable: Servable) -> None:
+        """Forget the servable now; what runs on it finishes."""
+        self._executables.drop(servable.key)
 
     def close(self) -> None:
         """Wait for what is running, and end the threads."""
@@ -116,9 +133,9 @@ class Engine:
 
     def _run(self, assembled: Network, images: Sequence[Any]) -> Float[Tensor, "images classes"]:
         started = time.perf_counter()
-        probabilities = predict(assembled, images)
+        answer = logits(assembled, images)
         self._metrics.inference.observe(time.perf_counter() - started)
-        return probabilities
+        return answer
 
 
 def _network_bytes(assembled: Network) -> int:
