@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from moda_core.storage.registry import Registry
 from service.inference.decoding import Decoder
 from service.inference.engine import Engine
+from service.oip.residents import Residents
 from service.settings import Settings
 from service.telemetry import Metrics
 from worker.jobs import Jobs
@@ -27,6 +28,7 @@ class ServiceParts:
     engine: Engine
     decoder: Decoder
     metrics: Metrics
+    residents: Residents
 
 
 def _parts(request: Request) -> ServiceParts:
