@@ -18,6 +18,9 @@ from service.inference.device import chosen_device
 from service.inference.engine import Engine
 from service.inference.servables import Servables
 from service.metrics import Metrics
+from service.oip import router as inference_protocol
+from service.oip.residents import Residents
+from service.oip.schemas import InferenceRequest, RepositoryIndex, RepositoryLoad
 from service.pages import add_pages
 from service.settings import Settings
 from service.warming import WarmUp
@@ -32,6 +35,8 @@ modules without training, predict with them, and repair other models with a modu
 
 Every error is a problem document (RFC 9457). Long work is a job: `202` and a `Location` to follow.
 """
+
+_READ_BY_HAND = (schemas.PredictRequest, schemas.DatasetImport, InferenceRequest, RepositoryIndex, RepositoryLoad)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -61,8 +66,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(security.KnownHosts, names=(settings.host, *settings.allowed_hosts))
     app.add_middleware(telemetry.RequestTelemetry, metrics=metrics, logger=telemetry.request_logger())
     app.add_middleware(security.SecurityHeaders)
-    for rooms in (compositions, predictions, submissions, jobs, aliases, models, datasets, operations):
-        app.include_router(rooms.router)
+    rooms = (compositions, predictions, submissions, jobs, aliases, models, datasets, operations, inference_protocol)
+    for room in rooms:
+        app.include_router(room.router)
     add_pages(app)
     _document(app)
     return app
@@ -83,7 +89,9 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
             metrics=metrics,
             limits=settings.limits,
         )
-        app.state.parts = ServiceParts(settings, registry, work, engine, decoder, Servables(registry), metrics)
+        app.state.parts = ServiceParts(
+            settings, registry, work, engine, decoder, Servables(registry), metrics, Residents(engine)
+        )
         warm_up = WarmUp(registry)
         reaper.start()
         warm_up.start()
@@ -107,7 +115,7 @@ def _document(app: FastAPI) -> None:
         if app.openapi_schema is None:
             document = generate()
             known = document["components"]["schemas"]
-            for model in (schemas.Problem, schemas.PredictRequest, schemas.DatasetImport):
+            for model in (*_READ_BY_HAND, schemas.Problem):
                 schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
                 known.update(schema.pop("$defs", {}))
                 known[model.__name__] = schema

@@ -61,6 +61,7 @@ _HTTP_CODES = {404: "no-such-route", 405: "method-not-allowed", 413: "too-large"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 _SHOWN_CHARACTERS = 120
 _RETRY_AFTER_S = "5"
+_INFERENCE_PROTOCOL = "/v2"
 
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {
@@ -84,7 +85,15 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
     **members: Any,
 ) -> Response:
-    """A problem document; `members` are those of `Problem` that not every error has."""
+    """A problem document; `members` are those of `Problem` that not every error has.
+
+    Below ``/v2`` it is what clients of the Open Inference Protocol read: one text, and 400 for 422.
+    """
+    retry = {"Retry-After": _RETRY_AFTER_S} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    sent = {**retry, **(headers or {})}
+    if request.url.path == _INFERENCE_PROTOCOL or request.url.path.startswith(f"{_INFERENCE_PROTOCOL}/"):
+        spoken = HTTPStatus.BAD_REQUEST if status == HTTPStatus.UNPROCESSABLE_ENTITY else status
+        return JSONResponse({"error": _printable(detail)}, spoken, headers=sent)
     problem = Problem(
         type=f"urn:moda:problem:{code}",
         title=HTTPStatus(status).phrase,
@@ -95,11 +104,10 @@ def problem_response(
         request_id=getattr(request.state, "request_id", ""),
         **members,
     )
-    retry = {"Retry-After": _RETRY_AFTER_S} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     return JSONResponse(
         problem.model_dump(mode="json", exclude_none=True),
         status,
-        headers={**retry, **(headers or {})},
+        headers=sent,
         media_type="application/problem+json",
     )
 

@@ -15,7 +15,12 @@ from service.errors import problem_response
 __all__ = ["BodyLimit", "KnownHosts", "SameOrigin", "SecurityHeaders"]
 
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-_PROBES = {"/healthz", "/readyz"}  # asked by address, and they tell nothing worth hiding
+_PROBES = {
+    "/healthz",
+    "/readyz",
+    "/v2/health/live",
+    "/v2/health/ready",
+}  # asked by address, and they tell nothing worth hiding
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _PAGE = (
     b"default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "

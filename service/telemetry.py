@@ -20,7 +20,7 @@ from service.metrics import Metrics
 __all__ = ["RequestTelemetry", "note", "request_logger", "server_timing"]
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_UNLOGGED = {"/healthz", "/readyz", "/metrics"}
+_UNLOGGED = {"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
 
 
 def request_logger() -> Any:

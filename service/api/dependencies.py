@@ -12,6 +12,7 @@ from service.inference.decoding import Decoder
 from service.inference.engine import Engine
 from service.inference.servables import Servables
 from service.metrics import Metrics
+from service.oip.residents import Residents
 from service.settings import Settings
 from worker.jobs import Jobs
 
@@ -29,6 +30,7 @@ class ServiceParts:
     decoder: Decoder
     servables: Servables
     metrics: Metrics
+    residents: Residents
 
 
 def parts_of_app(app: FastAPI) -> ServiceParts:

@@ -17,8 +17,8 @@ class ByteCache(Generic[_Value]):
     """A cache bounded in bytes, for one event loop. What is in use is never evicted.
 
     Args:
-        max_bytes: of all kept values together; a larger value is made and handed out, not kept. Only values in
-            use can make it more.
+        max_bytes: of all kept values together; a larger value is made and handed out, not kept. Only values
+            that are pinned or in use can make it more.
         size_of: bytes of a value.
 
     Attributes:
@@ -30,7 +30,8 @@ class ByteCache(Generic[_Value]):
         self.max_bytes, self._size_of = max_bytes, size_of
         self._kept: OrderedDict[str, _Value] = OrderedDict()
         self._being_made: dict[str, asyncio.Task[_Value]] = {}
-        self._holders: Counter[str] = Counter()
+        self._users: Counter[str] = Counter()
+        self._pinned: set[str] = set()
         self.used_bytes = self.hits = self.misses = self.evictions = 0
 
     def __len__(self) -> int:
@@ -62,33 +63,35 @@ class ByteCache(Generic[_Value]):
 
     @contextmanager
     def in_use(self, key: str) -> Iterator[None]:
-        """Meanwhile the value of `key` is not evicted."""
-        self.hold(key)
+        """Meanwhile the value of `key`, there now or later, is not evicted."""
+        self._users[key] += 1
         try:
             yield
         finally:
-            self.release(key)
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key]
+                self._evict()
 
-    def hold(self, key: str) -> None:
-        """Do not evict the value of `key`, there now or later, until it is released as often as held."""
-        self._holders[key] += 1
+    def pin(self, key: str) -> None:
+        """Do not evict the value of `key`, there now or later, until it is unpinned."""
+        self._pinned.add(key)
 
-    def release(self, key: str) -> None:
-        """Undo one `hold`."""
-        self._holders[key] -= 1
-        if self._holders[key] <= 0:
-            del self._holders[key]
-            self._evict()
+    def unpin(self, key: str) -> None:
+        """Let the value of `key` go when its turn comes."""
+        self._pinned.discard(key)
+        self._evict()
 
     def drop(self, key: str) -> None:
-        """Keep the value of `key` no longer; who has got it goes on with it."""
+        """Keep the value of `key` no longer, pinned or not; who has got it goes on with it."""
+        self._pinned.discard(key)
         if key in self._kept:
             self.used_bytes -= self._size_of(self._kept.pop(key))
 
     async def _made(self, key: str, make: Callable[[], Awaitable[_Value]]) -> _Value:
         value = await make()
         size = self._size_of(value)
-        if size <= self.max_bytes or self._holders[key]:
+        if size <= self.max_bytes or key in self._pinned:
             self._kept[key] = value
             self.used_bytes += size
         self._evict()
@@ -96,11 +99,14 @@ class ByteCache(Generic[_Value]):
 
     def _evict(self) -> None:
         while self.used_bytes > self.max_bytes:
-            oldest = next((key for key in self._kept if key not in self._holders), None)
+            oldest = next((key for key in self._kept if not self._needed(key)), None)
             if oldest is None:
                 return
             self.drop(oldest)
             self.evictions += 1
+
+    def _needed(self, key: str) -> bool:
+        return key in self._users or key in self._pinned
 
     def _finished(self, key: str, task: asyncio.Task[_Value]) -> None:
         del self._being_made[key]

@@ -114,6 +114,18 @@ class Engine:
         finally:
             self._taken_on -= len(images)
 
+    def pin(self, servable: Servable) -> None:
+        """Keep the servable in memory once it is ready, until `unpin`; it need not be there yet."""
+        self.models.cache.pin(servable.key)
+
+    def unpin(self, servable: Servable) -> None:
+        """Let the servable make room for others again."""
+        self.models.cache.unpin(servable.key)
+
+    def drop(self, servable: Servable) -> None:
+        """Forget the servable now; what runs on it finishes."""
+        self.models.cache.drop(servable.key)
+
     def close(self) -> None:
         """Answer what was taken on, and end the threads."""
         self.models.close()
