@@ -24,9 +24,10 @@ from service.inference.ready import ReadyModel, ReadyModels
 from service.inference.servables import Servable
 from service.metrics import Metrics
 
-__all__ = ["Engine", "Prediction", "Stages"]
+__all__ = ["Engine", "Image", "Prediction", "Stages"]
 
-_Image = EncodedImage | UInt8[Tensor, "channels height width"]
+Image = EncodedImage | UInt8[Tensor, "channels height width"]
+"""A file, or decoded pixels of any size and colour."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Engine:
         return await self.models.get(servable)
 
     async def predict(
-        self, servable: Servable, images: Sequence[_Image], *, timeout_s: float | None = None
+        self, servable: Servable, images: Sequence[Image], *, timeout_s: float | None = None
     ) -> Prediction:
         """Scores of images of any size, with one column per label of the servable.
 
@@ -148,7 +149,7 @@ class Engine:
         except TimeoutError as error:
             raise self._late() from error
 
-    async def _answered(self, model: ReadyModel, images: Sequence[_Image], ends_at: float) -> Prediction:
+    async def _answered(self, model: ReadyModel, images: Sequence[Image], ends_at: float) -> Prediction:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Outcome[Scores]] = loop.create_future()
         began = time.perf_counter()
@@ -167,7 +168,7 @@ class Engine:
         self._metrics.answered(len(images), decode=stages.decode, queue=stages.queue, forward=stages.forward)
         return Prediction(model.network.labels, outcome.output.logits, outcome.output.probabilities, stages)
 
-    def _queue(self, model: ReadyModel, images: Sequence[_Image], answer: asyncio.Future[Outcome[Scores]]) -> None:
+    def _queue(self, model: ReadyModel, images: Sequence[Image], answer: asyncio.Future[Outcome[Scores]]) -> None:
         """In a thread that decodes: the images, ready to run, into the queue; or their error to the caller."""
         if answer.done():
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -10,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from moda_core.errors import Unavailable
 from moda_core.storage.registry import Registry
 from service.api.dependencies import Parts, ServiceParts
+from service.inference.engine import Image
 from service.oip.bodies import unpacked_body
 from service.oip.images import encoded_images, raw_images
 from service.oip.outputs import check_outputs, inference_response
@@ -152,8 +154,9 @@ async def _inferred(parts: ServiceParts, sent: SentRequest, name: str, version: 
     classes = [one.strip() for one in wanted.classes.split(",")] if isinstance(wanted.classes, str) else wanted.classes
     target = await run_in_threadpool(composed_for, parts.registry, target, classes, wanted.threshold)
     if sent.tensor.name == "encoded":
-        images = await parts.decoder.decode(await run_in_threadpool(encoded_images, sent))
+        images: Sequence[Image] = await run_in_threadpool(encoded_images, sent)
     else:
         images = await run_in_threadpool(raw_images, sent, parts.settings.max_pixels)
-    predicted = await parts.engine.predict(target.meant, images)
+    timeout_s = wanted.timeout and wanted.timeout / 1e6
+    predicted = await parts.engine.predict(target.meant, images, timeout_s=timeout_s)
     return await run_in_threadpool(inference_response, name, target, sent.asked, predicted)

@@ -99,6 +99,7 @@ class RequestParameters(_Sent):
         default=None, description="Compose the model for these labels first: a list, or one text with commas."
     )
     threshold: StrictStr | StrictInt | StrictFloat | None = Field(default=None, description="τ of that composition.")
+    timeout: int | None = Field(default=None, ge=1, description="Microseconds after which the answer is given up.")
 
 
 class InferenceRequest(_Sent):
