@@ -78,13 +78,13 @@ def executable(model: Model, form: Form = "folded", device: torch.device | str =
         plain = network(model, device)
         return Executable(plain, labels=plain.labels, inputs=plain.inputs, form=form, device=device)
     kind = torch.bfloat16 if form == "bf16" else torch.float32
-    built = _built(model, kind, _folded_body).to(device)
+    built = _on(_built(model, kind, _folded_body), device)
     return Executable(built, labels=model.labels, inputs=_inputs(model), form=form, device=device)
 
 
 def reference(model: Model, device: torch.device | str = "cpu") -> nn.Module:
     """The model's plain network in float64: what the errors of forms are measured against."""
-    return _built(_in_float64(model), torch.float64, _plain_body).to(device)
+    return _on(_built(_in_float64(model), torch.float64, _plain_body), device)
 
 
 class _Component(nn.Module):
@@ -132,7 +132,15 @@ _Body = Callable[[TrainedModel | ModularModel], nn.Module]
 def _built(model: Model, kind: torch.dtype, body: _Body) -> nn.Module:
     if isinstance(model, PatchedModel):
         return _Patched(_built(model.weak, kind, body), _built(model.strong, kind, body), model, kind).eval()
-    return _Component(model.input, body(model).to(kind), kind)
+    made = body(model)
+    alike = all(parameter.dtype == kind for parameter in made.parameters())
+    return _Component(model.input, made if alike else made.to(kind), kind)
+
+
+def _on(module: nn.Module, device: torch.device | str) -> nn.Module:
+    """The module on a device; going over all its tensors for nothing would cost as much as composing."""
+    held = (tensor.device for tensor in (*module.parameters(), *module.buffers()))
+    return module if all(where == torch.device(device) for where in held) else module.to(device)
 
 
 def _plain_body(model: TrainedModel | ModularModel) -> nn.Module:
