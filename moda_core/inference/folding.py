@@ -79,7 +79,8 @@ def _with_selections(calls: Calls) -> None:
             node.args = before.args
     for node, (sources, given) in found.items():
         name = f"selections.{node.name}"
-        calls.parts[name] = Selection(sources, given, calls.parts[node.target].axis, like) if node.users else None
+        axis = calls.parts[str(node.target)].axis
+        calls.parts[name] = Selection(sources, given, axis, like) if node.users else None
         node.target = name
 
 
