@@ -20,6 +20,7 @@ CHAPTERS = (
     "structure",
     "training",
     "modularity",
+    "inference",
     "storage",
     "baselines",
 )

@@ -32,11 +32,11 @@ from moda_core.structure.steps import (
     with_slots,
 )
 
-__all__ = ["SlicedModel", "assemble"]
+__all__ = ["SlicedModel", "Step", "assemble"]
 
 
 @dataclass(frozen=True)
-class _Step:
+class Step:
     """Writes `name`: `run` applied to the values in `reads`; those in `frees` are read for the last time."""
 
     name: str
@@ -50,20 +50,24 @@ class SlicedModel(nn.Module):
 
     Called with normalised images [batch, channels, height, width], it returns the logits of its
     classes [batch, classes], in the root's order.
+
+    Attributes:
+        image: the name of its argument among the values that `steps` read.
+        steps: in order; the last one's value is the logits.
     """
 
     def __init__(self, image: str) -> None:
         super().__init__()
         self.index_moves = nn.ModuleList()
-        self._image = image
-        self._steps: tuple[_Step, ...] = ()
+        self.image = image
+        self.steps: tuple[Step, ...] = ()
         self.eval()
 
     def forward(self, image: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         """Logits of the kept classes."""
-        values: dict[str, Any] = {self._image: image}
+        values: dict[str, Any] = {self.image: image}
         result: Any = image
-        for step in self._steps:
+        for step in self.steps:
             result = values[step.name] = step.run(*[values[name] for name in step.reads])
             for name in step.frees:
                 del values[name]
@@ -89,7 +93,7 @@ class _Assembly:
         self.image = next(inputs).name  # also where nothing else reads it
         self.sliced = SlicedModel(self.image)
         self.template = plan.graph.eval_trace.module
-        self.steps: list[_Step] = []
+        self.steps: list[Step] = []
         self.parts: dict[str, nn.Module] = {}
         self.moved: dict[tuple[str, bytes, bytes, int], str] = {}
 
@@ -98,7 +102,7 @@ class _Assembly:
             if not isinstance(call.operation, Input):
                 self._add(call)
         self._fed(self.plan.logits)
-        self.sliced._steps = _freeing(self.steps, self.image)  # its builder
+        self.sliced.steps = _freeing(self.steps, self.image)
         return self.sliced
 
     def _add(self, call: Call) -> None:
@@ -114,7 +118,7 @@ class _Assembly:
         self._step(node.name, self._function(call, tuple(reads)), tuple(reads.values()))
 
     def _step(self, name: str, run: Callable[..., Any], reads: tuple[str, ...]) -> str:
-        self.steps.append(_Step(name, run, reads))
+        self.steps.append(Step(name, run, reads))
         return name
 
     def _fed(self, feed: Feed) -> str:
@@ -258,10 +262,10 @@ def _with_sizes(part: nn.Module, call: Call) -> nn.Module:
     return part
 
 
-def _freeing(steps: list[_Step], image: str) -> tuple[_Step, ...]:
+def _freeing(steps: list[Step], image: str) -> tuple[Step, ...]:
     """The steps, each forgetting the values that none after it reads."""
     kept = {image, steps[-1].name}
-    freeing: list[_Step] = []
+    freeing: list[Step] = []
     for step in reversed(steps):
         last = tuple(dict.fromkeys(name for name in step.reads if name not in kept))
         kept.update(last)

@@ -37,6 +37,7 @@ class Feed:
         put: positions where these go among `width` channels, the others being zero; None leaves
             no gap.
         zeros: the full shape, batch first, of an input that is zero as a whole and not computed.
+        given: how many channels the source produces.
     """
 
     source: fx.Node
@@ -45,6 +46,7 @@ class Feed:
     put: NDArray[np.int64] | None = None
     width: int = 0
     zeros: tuple[int, ...] | None = None
+    given: int = 0
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ class _Walk:
         produced = self.produced[source]
         take = None if np.array_equal(given, produced) else _positions(given, produced)
         put = None if np.array_equal(given, asked) else _positions(given, asked)
-        return Feed(source, value.axis, take, put, int(np.count_nonzero(asked)))
+        return Feed(source, value.axis, take, put, int(np.count_nonzero(asked)), given=int(np.count_nonzero(produced)))
 
     def held(self) -> Held:
         held: Held = {}

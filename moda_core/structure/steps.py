@@ -32,14 +32,14 @@ __all__ = [
 
 
 class Move(nn.Module):
-    """Selects channels, and spreads them among zeros where there are gaps."""
+    """Selects some of `given` channels, and spreads them among zeros, `width` in all, where there are gaps."""
 
     take: Tensor | None
     put: Tensor | None
 
     def __init__(self, feed: Feed) -> None:
         super().__init__()
-        self.axis, self.width = feed.axis or 0, feed.width
+        self.axis, self.width, self.given = feed.axis or 0, feed.width, feed.given
         self.register_buffer("take", None if feed.take is None else torch.tensor(feed.take), persistent=False)
         self.register_buffer("put", None if feed.put is None else torch.tensor(feed.put), persistent=False)
         self.eval()

@@ -1,0 +1,88 @@
+"""CUDA graphs: a network's kernels recorded once per batch size and started together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from moda_core.specs import InputSpec
+from moda_core.training.surroundings import full_float32
+
+__all__ = ["BATCH_SIZES", "Captured"]
+
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+_WARM_UPS = 3
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """A graph with the memory that it reads and writes."""
+
+    graph: torch.cuda.CUDAGraph
+    pixels: tuple[Tensor, ...]
+    logits: Tensor
+
+
+class Captured:
+    """A module's forward pass for a few batch sizes, recorded when it is made.
+
+    A batch is padded up to the next recorded size; a larger one runs unrecorded. One call at a time
+    uses the recorded memory.
+
+    Args:
+        module: on `device`, called with uint8 pixels [batch, channels, size, size], one tensor per input.
+        inputs: one per argument.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: Sequence[InputSpec],
+        device: torch.device,
+        sizes: Sequence[int] = BATCH_SIZES,
+    ) -> None:
+        self._module, self._inputs, self._device = module, tuple(inputs), device
+        self._one_at_a_time = threading.Lock()
+        with torch.inference_mode(), full_float32(), torch.cuda.device(device):
+            pool: Any = torch.cuda.graph_pool_handle()
+            self._recordings = {size: self._recorded(size, pool) for size in sorted(sizes, reverse=True)}
+
+    def __call__(self, *pixels: UInt8[Tensor, "batch _channels _size _size"]) -> Float[Tensor, "batch classes"]:
+        """Logits of the images."""
+        count = len(pixels[0])
+        size = next((size for size in sorted(self._recordings) if size >= count), None)
+        if size is None:
+            logits: Tensor = self._module(*pixels)
+            return logits
+        with self._one_at_a_time, torch.cuda.device(self._device):
+            return self._replayed(self._recordings[size], pixels, count)
+
+    def _replayed(self, recording: _Recording, pixels: Sequence[Tensor], count: int) -> Tensor:
+        for memory, given in zip(recording.pixels, pixels, strict=True):
+            memory[:count].copy_(given)
+        recording.graph.replay()
+        logits = recording.logits[:count].clone()
+        torch.cuda.current_stream().synchronize()  # the next caller may be on another stream
+        return logits
+
+    def _recorded(self, size: int, pool: Any) -> _Recording:
+        pixels = tuple(
+            torch.zeros(size, rule.channels, rule.image_size, rule.image_size, dtype=torch.uint8, device=self._device)
+            for rule in self._inputs
+        )
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(_WARM_UPS):
+                self._module(*pixels)
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            logits = self._module(*pixels)
+        return _Recording(graph, pixels, logits)

@@ -1,0 +1,179 @@
+"""Executables: models in the form in which they answer fastest.
+
+Pixels go in, logits come out. The plain form runs a model's network as it is; the others run a folded
+copy, in float32 or bfloat16, compiled or captured as CUDA graphs. Which one is right for a model is
+measured once (`forms.choose`); building a given form takes milliseconds, compiled and captured ones excepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor, fx, nn
+
+from moda_core.errors import InvalidInput
+from moda_core.inference.capture import Captured
+from moda_core.inference.folding import folded
+from moda_core.inference.graphs import traced_network
+from moda_core.modularity.models import Model, ModularModel, PatchedModel, TrainedModel
+from moda_core.modularity.networks import network, splice
+from moda_core.specs import InputSpec
+from moda_core.structure.sliced import SlicedModel
+from moda_core.training.surroundings import full_float32
+
+__all__ = ["FORMS", "Executable", "Form", "executable", "reference"]
+
+Form = Literal["plain", "folded", "bf16", "compiled", "captured"]
+FORMS: tuple[Form, ...] = get_args(Form)
+
+
+class Executable:
+    """A model on its device, ready to answer; calls from several threads do not disturb each other.
+
+    Attributes:
+        labels: one per logit.
+        inputs: one per argument of a call: a patched model has one per component.
+        form: how it computes.
+        size_bytes: of its parameters and buffers.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        labels: tuple[str, ...],
+        inputs: tuple[InputSpec, ...],
+        form: Form,
+        device: torch.device | str,
+    ) -> None:
+        self.labels, self.inputs, self.form, self.device = labels, inputs, form, torch.device(device)
+        self.size_bytes = _size_bytes(module)
+        self._run: Callable[..., Tensor] = module
+        if form == "compiled":
+            self._run = torch.compile(module, dynamic=True)
+        elif form == "captured":
+            self._run = Captured(module, self.inputs, self.device)
+
+    def __call__(self, *pixels: UInt8[Tensor, "batch _channels _size _size"]) -> Float32[Tensor, "batch classes"]:
+        """Logits of images already fitted to `inputs`, on the executable's device."""
+        with torch.inference_mode(), full_float32():
+            logits = self._run(*(given.to(self.device) for given in pixels))
+            return logits.to(torch.float32)
+
+
+def executable(model: Model, form: Form = "folded", device: torch.device | str = "cpu") -> Executable:
+    """A model in one form.
+
+    Raises:
+        Untraceable: in another form than ``plain``, for a network that cannot be traced.
+        InvalidInput: for a form that the device does not have.
+    """
+    if form == "captured" and torch.device(device).type != "cuda":
+        raise InvalidInput("form", form, "CUDA graphs need a CUDA device", "choose folded")
+    if form == "plain":
+        plain = network(model, device)
+        return Executable(plain, labels=plain.labels, inputs=plain.inputs, form=form, device=device)
+    kind = torch.bfloat16 if form == "bf16" else torch.float32
+    built = _on(_built(model, kind, _folded_body), device)
+    return Executable(built, labels=model.labels, inputs=_inputs(model), form=form, device=device)
+
+
+def reference(model: Model, device: torch.device | str = "cpu") -> nn.Module:
+    """The model's plain network in float64: what the errors of forms are measured against."""
+    return _on(_built(_in_float64(model), torch.float64, _plain_body), device)
+
+
+class _Component(nn.Module):
+    """A network behind its input rule, which is one product and one sum: pixels / (255 std) - mean / std."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, rule: InputSpec, body: nn.Module, kind: torch.dtype) -> None:
+        super().__init__()
+        mean, std = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (rule.mean, rule.std))
+        self.door = torch.float64 if kind == torch.float64 else torch.float32
+        self.register_buffer("scale", (1 / (255 * std)).to(self.door), persistent=False)
+        self.register_buffer("shift", (-mean / std).to(self.door), persistent=False)
+        self.kind, self.body = kind, body
+        self.eval()
+
+    def forward(self, pixels: UInt8[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
+        """Logits, in the body's type."""
+        values = pixels.to(self.door, memory_format=torch.channels_last)
+        logits: Tensor = self.body(torch.addcmul(self.shift, values, self.scale).to(self.kind))
+        return logits
+
+
+class _Patched(nn.Module):
+    """Two components and the layer that aligns them; `count` inputs are the weak one's."""
+
+    def __init__(self, weak: nn.Module, strong: nn.Module, model: PatchedModel, kind: torch.dtype) -> None:
+        super().__init__()
+        self.weak, self.strong, self.count = weak, strong, len(_inputs(model.weak))
+        self.position = model.labels.index(model.label)
+        self.register_buffer("weight", model.weight.detach().to(kind), persistent=False)
+        self.register_buffer("bias", model.bias.detach().to(kind), persistent=False)
+
+    def forward(self, *pixels: UInt8[Tensor, "batch _channels _size _size"]) -> Float[Tensor, "batch classes"]:
+        """Logits of the weak model's classes, one of them the strong module's, aligned."""
+        weak, strong = self.weak(*pixels[: self.count]), self.strong(*pixels[self.count :])
+        merged = splice(weak, strong[:, 0], self.position)
+        return nn.functional.linear(merged, self.get_buffer("weight"), self.get_buffer("bias"))
+
+
+_Body = Callable[[TrainedModel | ModularModel], nn.Module]
+
+
+def _built(model: Model, kind: torch.dtype, body: _Body) -> nn.Module:
+    if isinstance(model, PatchedModel):
+        return _Patched(_built(model.weak, kind, body), _built(model.strong, kind, body), model, kind).eval()
+    made = body(model)
+    alike = all(parameter.dtype == kind for parameter in made.parameters())
+    return _Component(model.input, made if alike else made.to(kind), kind)
+
+
+def _on(module: nn.Module, device: torch.device | str) -> nn.Module:
+    """The module on a device; going over all its tensors for nothing would cost as much as composing."""
+    held = (tensor.device for tensor in (*module.parameters(), *module.buffers()))
+    return module if all(where == torch.device(device) for where in held) else module.to(device)
+
+
+def _plain_body(model: TrainedModel | ModularModel) -> nn.Module:
+    return network(model).get_submodule("body")
+
+
+def _folded_body(model: TrainedModel | ModularModel) -> fx.GraphModule:
+    if isinstance(model, ModularModel) and model.composed:
+        sliced = _plain_body(model)
+        assert isinstance(sliced, SlicedModel)
+        return folded(sliced)
+    return folded(traced_network(model.architecture, model.weights))
+
+
+def _inputs(model: Model) -> tuple[InputSpec, ...]:
+    if isinstance(model, PatchedModel):
+        return (*_inputs(model.weak), *_inputs(model.strong))
+    return (model.input,)
+
+
+def _in_float64(model: Model) -> Model:
+    if isinstance(model, PatchedModel):
+        weak, strong = _in_float64(model.weak), _in_float64(model.strong)
+        assert isinstance(strong, ModularModel)
+        return replace(model, weak=weak, strong=strong, weight=model.weight.double(), bias=model.bias.double())
+    return replace(model, weights=_doubled(model.weights))
+
+
+def _doubled(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: weight.double() if weight.is_floating_point() else weight for name, weight in weights.items()}
+
+
+def _size_bytes(module: nn.Module) -> int:
+    """Of the tensors that a module holds; views of one memory count once."""
+    held = {(tensor.data_ptr(), tensor.nbytes) for tensor in (*module.parameters(), *module.buffers())}
+    return sum(size for _, size in held)

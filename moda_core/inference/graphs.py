@@ -1,0 +1,194 @@
+"""Networks as one kind of graph: torch.fx's, over parts and tensors by name.
+
+A sliced model is a list of steps, a full network a traced graph. Neither is traced here: a trace
+replaces calls in the whole process, and takes longer than a composition may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from moda_core.modularity.networks import full_network
+from moda_core.specs import ArchitectureSpec
+from moda_core.structure.rewriting import bind, rewritten
+from moda_core.structure.sliced import SlicedModel, Step
+from moda_core.structure.steps import (
+    Applied,
+    Attribute,
+    Bias,
+    Concatenation,
+    FullShape,
+    Method,
+    Picked,
+    Reshaped,
+    Slot,
+    Zeros,
+    same,
+)
+from moda_core.structure.unitgraph import unit_graph
+
+__all__ = ["PER_SAMPLE", "Calls", "calls_of", "traced_network"]
+
+PER_SAMPLE = "per_sample"
+"""In a node's `meta`: the value, with a batch of one, of what is the same for every sample."""
+
+
+@dataclass
+class Calls:
+    """A forward pass that can be changed: a graph, and what its nodes name.
+
+    Attributes:
+        graph: of calls in torch.fx's form, with the image as its one placeholder.
+        parts: modules and tensors, by the targets of ``call_module`` and ``get_attr`` nodes.
+    """
+
+    graph: fx.Graph
+    parts: dict[str, Any]
+
+    def module(self) -> fx.GraphModule:
+        """The calls as a module that runs them, in eval mode, without those that nobody reads."""
+        for node in reversed(self.graph.nodes):
+            if not node.users and node.op not in {"placeholder", "output"}:
+                self.graph.erase_node(node)
+        return fx.GraphModule(self.parts, self.graph).eval()
+
+
+def traced_network(architecture: ArchitectureSpec, weights: Mapping[str, Tensor]) -> fx.GraphModule:
+    """A full network around given weights, as its traced graph.
+
+    Raises:
+        Untraceable: for a network whose forward pass cannot be traced.
+    """
+    graph = unit_graph(architecture)
+    own = {name: weight.detach() for name, weight in weights.items()}
+    copied = rewritten(graph.eval_trace, graph, lambda _copy, _node, _layer: None)
+    return bind(full_network(architecture, own), copied).eval()
+
+
+def calls_of(network: SlicedModel | fx.GraphModule) -> Calls:
+    """The calls of a network that stays as it is; parts and tensors are shared."""
+    if isinstance(network, SlicedModel):
+        return _Writer(network).calls()
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(network.graph, {}))
+    states = network.state_dict(keep_vars=True)
+    parts: dict[str, Any] = {
+        str(node.target): network.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"
+    }
+    parts |= {str(node.target): states[str(node.target)] for node in graph.nodes if node.op == "get_attr"}
+    return Calls(graph, parts)
+
+
+class _Writer:
+    """Writes a sliced model's steps as nodes."""
+
+    def __init__(self, sliced: SlicedModel) -> None:
+        self.sliced, self.graph = sliced, fx.Graph()
+        self.parts: dict[str, Any] = {}
+        self.names = {id(part): name for name, part in sliced.named_modules()}
+        self.image = self.graph.placeholder("image")
+        self.samples = self.graph.call_method("size", (self.image, 0))
+        self.values: dict[str, Any] = {sliced.image: self.image}
+
+    def calls(self) -> Calls:
+        for step in self.sliced.steps:
+            self.values[step.name] = self._written(step)
+        self.graph.output(self.values[self.sliced.steps[-1].name])
+        return Calls(self.graph, self.parts)
+
+    def _written(self, step: Step) -> Any:
+        reads = tuple(self.values[name] for name in step.reads)
+        return reads[0] if step.run is same else _write(step.run, self, reads, {})
+
+    def call_part(self, part: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> fx.Node:
+        target = self.names[id(part)]
+        self.parts[target] = part
+        return self.graph.call_module(target, arguments, keywords)
+
+    def attribute(self, target: str, tensor: Tensor) -> fx.Node:
+        self.parts[target] = tensor
+        return self.graph.create_node("get_attr", target)
+
+    def per_sample(self, target: str, value: Tensor) -> fx.Node:
+        """A value [1, ...] that all samples share."""
+        held = self.attribute(target, value)
+        spread = self.graph.call_method("expand", (held, self.samples, *([-1] * (value.dim() - 1))))
+        spread.meta[PER_SAMPLE] = value
+        return spread
+
+    def like_weights(self) -> Tensor:
+        """An empty tensor of the model's type, on its device."""
+        states = (state for state in self.sliced.state_dict().values() if state.is_floating_point())
+        return next(states, torch.empty(0)).new_empty(0)
+
+
+@singledispatch
+def _write(run: Callable[..., Any], writer: _Writer, reads: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """The node of one step; a plain function is called as it is."""
+    return writer.graph.call_function(run, reads, keywords)
+
+
+@_write.register
+def _(run: nn.Module, writer: _Writer, reads: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    return writer.call_part(run, reads, keywords)
+
+
+@_write.register
+def _(run: Method, writer: _Writer, reads: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    return writer.graph.call_method(run.name, reads, keywords)
+
+
+@_write.register
+def _(run: Applied, writer: _Writer, reads: tuple[Any, ...], _keywords: dict[str, Any]) -> Any:
+    def filled(argument: Any) -> Any:
+        return reads[argument.index] if isinstance(argument, Slot) else argument
+
+    aggregate: Callable[..., Any] = fx.node.map_aggregate
+    return _write(run.function, writer, aggregate(run.arguments, filled), aggregate(run.keywords, filled))
+
+
+@_write.register
+def _(run: Attribute, writer: _Writer, _reads: tuple[Any, ...], _keywords: dict[str, Any]) -> Any:
+    owner = writer.names[id(run.owner)]
+    return writer.attribute(f"{owner}.{run.name}" if owner else run.name, run())
+
+
+@_write.register
+def _(run: Bias, writer: _Writer, _reads: tuple[Any, ...], _keywords: dict[str, Any]) -> Any:
+    image = writer.like_weights().new_empty(1)
+    return writer.per_sample(f"{writer.names[id(run)]}.constant", run(image).contiguous())
+
+
+@_write.register
+def _(run: Zeros, writer: _Writer, _reads: tuple[Any, ...], _keywords: dict[str, Any]) -> Any:
+    return writer.per_sample(f"zeros.of{len(writer.parts)}", run(writer.like_weights().new_empty(1)))
+
+
+@_write.register
+def _(run: FullShape, writer: _Writer, _reads: tuple[Any, ...], _keywords: dict[str, Any]) -> Any:
+    shape: tuple[Any, ...] = (writer.samples, *run.shape[1:])
+    return writer.graph.call_function(torch.Size, (shape,)) if run.axis is None else shape[run.axis]
+
+
+@_write.register
+def _(run: Concatenation, writer: _Writer, reads: tuple[Any, ...], _keywords: dict[str, Any]) -> Any:
+    return writer.graph.call_function(torch.cat, (reads, run.axis))
+
+
+@_write.register
+def _(run: Reshaped, writer: _Writer, reads: tuple[Any, ...], _keywords: dict[str, Any]) -> Any:
+    return writer.graph.call_method("reshape", (*reads, writer.samples, *run.shape[1:]))
+
+
+@_write.register
+def _(run: Picked, writer: _Writer, reads: tuple[Any, ...], _keywords: dict[str, Any]) -> Any:
+    (value,) = reads if run.order is None else (writer.graph.call_method("permute", (*reads, *run.order)),)
+    if run.length is None:
+        return writer.graph.call_method("select", (value, run.axis, run.start))
+    return writer.graph.call_method("narrow", (value, run.axis, run.start, run.length))
