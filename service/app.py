@@ -16,6 +16,7 @@ from service.api.direct import DirectPredictions
 from service.inference.decoding import Decoder
 from service.inference.device import chosen_device
 from service.inference.engine import Engine
+from service.inference.forms import Forms
 from service.inference.servables import Servables
 from service.metrics import Metrics
 from service.oip import router as inference_protocol
@@ -83,7 +84,7 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
         decoder = Decoder(settings.max_pixels)
         engine = Engine(
             registry,
-            device=chosen_device(settings.device),
+            forms=Forms(settings.home / "forms", chosen_device(settings.device), allow=settings.forms),
             cache_bytes=settings.cache_bytes,
             decoder=decoder,
             metrics=metrics,

@@ -27,6 +27,8 @@ class Settings(BaseSettings):
         max_body_bytes: of any request but an upload of a model or data set.
         max_upload_bytes: of those.
         max_pixels: of all images of one prediction together.
+        forms: forms of executables to try beside the plain and the folded one, written with commas: `compiled`
+            (torch.compile), `captured` (CUDA graphs), `bf16`. What is fastest and right is measured.
         cache_bytes: of composed and loaded models kept ready.
         max_batch: images of one forward pass.
         max_queue: images of predictions that may wait or run; more are refused with 429.
@@ -46,6 +48,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=64 * _MEBIBYTE, gt=0)
     max_upload_bytes: int = Field(default=8192 * _MEBIBYTE, gt=0)
     max_pixels: int = Field(default=50_000_000, gt=0)
+    forms: Annotated[tuple[Literal["bf16", "compiled", "captured"], ...], NoDecode] = ()
     cache_bytes: int = Field(default=1024 * _MEBIBYTE, ge=0)
 
     max_batch: int = Field(default=32, gt=0)
@@ -57,10 +60,10 @@ class Settings(BaseSettings):
     def _expanded(cls, path: Path | None) -> Path | None:
         return path and path.expanduser()
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "forms", mode="before")
     @classmethod
-    def _listed(cls, hosts: Any) -> Any:
-        return [host.strip() for host in hosts.split(",") if host.strip()] if isinstance(hosts, str) else hosts
+    def _listed(cls, names: Any) -> Any:
+        return [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else names
 
     @property
     def registry_location(self) -> str:

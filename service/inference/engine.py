@@ -18,6 +18,7 @@ from moda_core.storage.registry import Registry
 from service.inference.batching import Batcher, Outcome, Ticket
 from service.inference.decoding import Decoder, EncodedImage
 from service.inference.device import transfers_of
+from service.inference.forms import Forms
 from service.inference.lanes import Scores
 from service.inference.limits import Limits
 from service.inference.ready import ReadyModel, ReadyModels
@@ -61,22 +62,26 @@ class Engine:
         self,
         registry: Registry,
         *,
-        device: str,
+        forms: Forms,
         cache_bytes: int,
         decoder: Decoder,
         metrics: Metrics,
         limits: Limits,
     ) -> None:
-        self.device, self.limits, self._decoder, self._metrics = device, limits, decoder, metrics
-        transfers = transfers_of(device)
-        self.models = ReadyModels(
-            registry, device=device, transfers=transfers, cache_bytes=cache_bytes, metrics=metrics
+        self.device, self.forms, self.limits, self._decoder, self._metrics = (
+            forms.device,
+            forms,
+            limits,
+            decoder,
+            metrics,
         )
+        transfers = transfers_of(self.device)
+        self.models = ReadyModels(registry, forms=forms, transfers=transfers, cache_bytes=cache_bytes, metrics=metrics)
         self._batcher = Batcher(max_batch=limits.max_batch, overlap=transfers.overlap, ran=self._ran)
         self._taken_on = 0
         self._images_per_s = 0.0
         metrics.queue_depth.set_function(lambda: self._taken_on)
-        if device.startswith("cuda"):
+        if self.device.startswith("cuda"):
             metrics.device_memory.set_function(torch.cuda.memory_allocated)
 
     async def ready(self, servable: Servable) -> ReadyModel:
@@ -129,6 +134,7 @@ class Engine:
 
     def close(self) -> None:
         """Answer what was taken on, and end the threads."""
+        self.forms.close()
         self.models.close()
         self._batcher.close()
 
@@ -166,14 +172,14 @@ class Engine:
             outcome.batch,
         )
         self._metrics.answered(len(images), decode=stages.decode, queue=stages.queue, forward=stages.forward)
-        return Prediction(model.network.labels, outcome.output.logits, outcome.output.probabilities, stages)
+        return Prediction(model.executable.labels, outcome.output.logits, outcome.output.probabilities, stages)
 
     def _queue(self, model: ReadyModel, images: Sequence[Image], answer: asyncio.Future[Outcome[Scores]]) -> None:
         """In a thread that decodes: the images, ready to run, into the queue; or their error to the caller."""
         if answer.done():
             return
         try:
-            fitted = self._decoder.fitted(images, model.network.inputs)
+            fitted = self._decoder.fitted(images, model.executable.inputs)
         except Exception as error:  # noqa: BLE001 # it is the caller's
             answer.get_loop().call_soon_threadsafe(_fail, answer, error)
             return

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from moda_core.modularity.networks import Network
-from moda_core.training.surroundings import full_float32
+from moda_core.inference.executables import Executable
 from service.inference.device import Transfers
 
 __all__ = ["OwnLane", "Scores"]
@@ -29,19 +27,18 @@ class Scores:
 
 
 class OwnLane:
-    """Requests for one model that has a network of its own."""
+    """Requests for one model that has an executable of its own."""
 
-    def __init__(self, network: Network, transfers: Transfers) -> None:
-        self.network, self.transfers = network, transfers
+    def __init__(self, executable: Executable, transfers: Transfers) -> None:
+        self.executable, self.transfers = executable, transfers
 
     def start(
         self, inputs: Sequence[tuple[UInt8[Tensor, "images channels size size"], ...]]
     ) -> Callable[[], list[Scores]]:
         """Begin the forward pass of all images; what is returned waits for their scores."""
         sizes = [len(pixels[0]) for pixels in inputs]
-        with torch.inference_mode(), full_float32():
-            logits = self.network(*(self.transfers.send(parts) for parts in zip(*inputs, strict=True)))
-            arrived = self.transfers.fetch(logits)
+        logits = self.executable(*(self.transfers.send(parts) for parts in zip(*inputs, strict=True)))
+        arrived = self.transfers.fetch(logits)
         return lambda: _apart(arrived(), sizes)
 
 

@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from moda_core.inference.executables import Executable
 from moda_core.modularity.composition import compose
 from moda_core.modularity.measures import CompositionSize, composition_size
 from moda_core.modularity.models import Model, ModularModel, PatchedModel
-from moda_core.modularity.networks import Network, network
 from moda_core.storage.registry import Registry
 from service.inference.cache import ByteCache
 from service.inference.device import Transfers
+from service.inference.forms import Forms
 from service.inference.lanes import OwnLane
 from service.inference.servables import Servable
 from service.metrics import Metrics
@@ -34,10 +35,9 @@ class ReadyModel:
         size: what a composition keeps of its original; None for a stored model.
     """
 
-    network: Network
+    executable: Executable
     lane: OwnLane
     size: CompositionSize | None
-    size_bytes: int
 
 
 class ReadyModels:
@@ -52,10 +52,10 @@ class ReadyModels:
     """
 
     def __init__(
-        self, registry: Registry, *, device: str, transfers: Transfers, cache_bytes: int, metrics: Metrics
+        self, registry: Registry, *, forms: Forms, transfers: Transfers, cache_bytes: int, metrics: Metrics
     ) -> None:
-        self.device, self._transfers, self._registry, self._metrics = device, transfers, registry, metrics
-        self.cache: ByteCache[ReadyModel] = ByteCache(cache_bytes, lambda held: held.size_bytes)
+        self._registry, self._forms, self._transfers, self._metrics = registry, forms, transfers, metrics
+        self.cache: ByteCache[ReadyModel] = ByteCache(cache_bytes, lambda held: held.executable.size_bytes)
         self.sources: ByteCache[Model] = ByteCache(cache_bytes, _model_bytes)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
         metrics.watch_cache(self.cache)
@@ -93,23 +93,19 @@ class ReadyModels:
         return made
 
     def _assembled(self, servable: Servable, source: Model) -> ReadyModel:
-        size = None
+        model, size = source, None
         if servable.recipe is not None:
             assert isinstance(source, ModularModel)
-            source = compose(source, servable.labels, servable.recipe.threshold)
-            size = composition_size(source, self._known_overlaps(servable))
-        assembled = network(source, self.device)
-        return ReadyModel(assembled, OwnLane(assembled, self._transfers), size, _network_bytes(assembled))
+            model = compose(source, servable.labels, servable.recipe.threshold)
+            size = composition_size(model, self._known_overlaps(servable))
+        built = self._forms.executable(servable.model, source, model)
+        return ReadyModel(built, OwnLane(built, self._transfers), size)
 
     def _known_overlaps(self, servable: Servable) -> dict[str, dict[str, float]] | None:
         """What the model's modules share at its own threshold, measured when it was decomposed."""
         manifest = self._registry.manifest(servable.model)
         measured = servable.recipe is not None and servable.recipe.threshold == manifest.threshold
         return (manifest.overlaps or None) if measured else None
-
-
-def _network_bytes(assembled: Network) -> int:
-    return sum(tensor.nbytes for tensor in (*assembled.parameters(), *assembled.buffers()))
 
 
 def _model_bytes(model: Model) -> int:
