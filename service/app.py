@@ -48,6 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or Settings()
     metrics = Metrics()
+    exported = telemetry.is_exported()
     app = FastAPI(
         title="MODA",
         version=__version__,
@@ -56,12 +57,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         responses=errors.PROBLEM_RESPONSES,
-        telemetry={"tracing": False, "metrics": False, "logs": False},
+        telemetry={"auto_configure": exported, "tracing": exported, "metrics": exported, "logs": exported},
     )
     errors.install(app)
     # The last one added is the outermost.
     uploads = dict.fromkeys(("/models", "/datasets"), settings.max_upload_bytes)
-    app.add_middleware(DirectPredictions)
+    if not exported:
+        app.add_middleware(DirectPredictions)
     app.add_middleware(security.SameOrigin)
     app.add_middleware(security.BodyLimit, limit_bytes=settings.max_body_bytes, uploads=uploads)
     app.add_middleware(security.KnownHosts, names=(settings.host, *settings.allowed_hosts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import time
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import problem_response
 from service.metrics import Metrics
 
-__all__ = ["RequestTelemetry", "note", "request_logger", "server_timing"]
+__all__ = ["RequestTelemetry", "is_exported", "note", "request_logger", "server_timing"]
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _UNLOGGED = {"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
@@ -37,6 +38,13 @@ def request_logger() -> Any:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
     ).bind()
+
+
+def is_exported() -> bool:
+    """Whether the environment names a place for OpenTelemetry's spans, metrics or logs."""
+    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    return any(os.environ.get(f"OTEL_EXPORTER_OTLP_{part}ENDPOINT") for part in ("", "TRACES_", "METRICS_", "LOGS_"))
 
 
 def note(scope: Scope, **members: Any) -> None:

@@ -162,7 +162,8 @@ class Batcher:
             _deliver(batch.tickets, error)
             return
         ended, images = time.perf_counter(), sum(ticket.size for ticket in batch.tickets)
-        self._ran(images, ended - batch.started_at)
+        if images:
+            self._ran(images, ended - batch.started_at)
         _deliver(
             batch.tickets,
             [

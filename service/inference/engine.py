@@ -13,19 +13,21 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from moda_core.errors import DeadlineExceeded, Overloaded
+from moda_core.errors import DeadlineExceeded, Overloaded, Unavailable
 from moda_core.storage.registry import Registry
 from service.inference.batching import Batcher, Outcome, Ticket
 from service.inference.decoding import Decoder, EncodedImage
 from service.inference.device import transfers_of
 from service.inference.forms import Forms
-from service.inference.lanes import Scores
+from service.inference.lanes import ProbeLane, Scores
 from service.inference.limits import Limits
 from service.inference.ready import ReadyModel, ReadyModels
 from service.inference.servables import Servable
 from service.metrics import Metrics
 
 __all__ = ["Engine", "Image", "Prediction", "Stages"]
+
+_CHECK_S = 5.0
 
 Image = EncodedImage | UInt8[Tensor, "channels height width"]
 """A file, or decoded pixels of any size and colour."""
@@ -77,7 +79,8 @@ class Engine:
         )
         transfers = transfers_of(self.device)
         self.models = ReadyModels(registry, forms=forms, transfers=transfers, cache_bytes=cache_bytes, metrics=metrics)
-        self._batcher = Batcher(max_batch=limits.max_batch, overlap=transfers.overlap, ran=self._ran)
+        self.batcher = Batcher(max_batch=limits.max_batch, overlap=transfers.overlap, ran=self._ran)
+        self._probe = ProbeLane(self.device)
         self._taken_on = 0
         self._images_per_s = 0.0
         metrics.queue_depth.set_function(lambda: self._taken_on)
@@ -120,6 +123,20 @@ class Engine:
         finally:
             self._taken_on -= len(images)
 
+    async def check(self) -> None:
+        """Let the device add two numbers, behind what runs now.
+
+        Raises:
+            Unavailable: when it does not, or its thread is gone.
+        """
+        answer: asyncio.Future[Outcome[float]] = asyncio.get_running_loop().create_future()
+        self.batcher.put(Ticket(self._probe, None, 0, answer))
+        try:
+            await asyncio.wait_for(answer, _CHECK_S)
+        except (TimeoutError, RuntimeError) as error:
+            problem = f"the device {self.device} does not answer ({str(error) or f'within {_CHECK_S} s'})"
+            raise Unavailable(problem, "look at the service's log and at the device, then restart it") from error
+
     def pin(self, servable: Servable) -> None:
         """Keep the servable in memory once it is ready, until `unpin`; it need not be there yet."""
         self.models.cache.pin(servable.key)
@@ -136,7 +153,7 @@ class Engine:
         """Answer what was taken on, and end the threads."""
         self.forms.close()
         self.models.close()
-        self._batcher.close()
+        self.batcher.close()
 
     def _take_on(self, images: int) -> None:
         if self._taken_on and self._taken_on + images > self.limits.max_queue:
@@ -183,7 +200,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 # it is the caller's
             answer.get_loop().call_soon_threadsafe(_fail, answer, error)
             return
-        self._batcher.put(Ticket(model.lane, fitted, len(images), answer))
+        self.batcher.put(Ticket(model.lane, fitted, len(images), answer))
 
     def _give_up(self, answer: asyncio.Future[Outcome[Scores]]) -> None:
         if not answer.done():

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from moda_core.inference.executables import Executable
 from service.inference.device import Transfers
 
-__all__ = ["OwnLane", "Scores"]
+__all__ = ["OwnLane", "ProbeLane", "Scores"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,18 @@ class OwnLane:
         logits = self.executable(*(self.transfers.send(parts) for parts in zip(*inputs, strict=True)))
         arrived = self.transfers.fetch(logits)
         return lambda: _apart(arrived(), sizes)
+
+
+class ProbeLane:
+    """Requests that only ask whether the device computes."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def start(self, inputs: Sequence[None]) -> Callable[[], list[float]]:
+        """Begin a sum; what is returned waits for it."""
+        total = torch.ones(2, device=self.device).sum()
+        return lambda: [float(total)] * len(inputs)
 
 
 def _apart(logits: Float[Tensor, "images classes"], sizes: Sequence[int]) -> list[Scores]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from service import __version__
 from service.api.dependencies import Parts
 from service.oip.schemas import ServerLive, ServerMetadata, ServerReady
+from service.readiness import readiness
 
 __all__ = ["router"]
 
@@ -28,7 +29,8 @@ async def server_live() -> ServerLive:
 
 
 @router.get("/health/ready")
-def server_ready(parts: Parts) -> ServerReady:
-    """The registry can be used, as `/readyz` says it; 503 when it cannot."""
-    parts.registry.check()
-    return ServerReady(ready=True)
+async def server_ready(parts: Parts, response: Response) -> ServerReady:
+    """What `/readyz` says; 503 when it is not."""
+    ready = (await readiness(parts)).status == "ready"
+    response.status_code = 200 if ready else 503
+    return ServerReady(ready=ready)
