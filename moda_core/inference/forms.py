@@ -28,8 +28,9 @@ LARGE_BATCH = 32
 FLOAT32_RATIO = 10.0
 """A float32 form may err this many times as much as the plain one does."""
 BF16_BOUND = 3e-2
-"""bfloat16 rounds to 8 bits, by at most 2^-9 = 0.2 % at a time; roundings add up as their root, and some 200
-of them (two per layer of a deep network, its weights and its activations) make 2.8 %. A larger error is a mistake."""
+"""bfloat16 rounds to 8 bits, by at most 2^-9 = 0.2 % at a time. Roundings add up as their root, and some 200 of
+them (a few for each layer of a deep network) make 2.8 %. Where logits vary little beside their size the error is
+larger, and bfloat16 is refused."""
 MOST_CHANGED = 1e-3
 """The share of answers to real images that bfloat16 may change."""
 
