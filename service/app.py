@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,7 +17,7 @@ from service.api.direct import DirectPredictions
 from service.inference.decoding import Decoder
 from service.inference.device import chosen_device
 from service.inference.engine import Engine
-from service.inference.forms import Forms
+from service.inference.forms import Forms, real_images
 from service.inference.servables import Servables
 from service.metrics import Metrics
 from service.oip import router as inference_protocol
@@ -86,7 +87,12 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
         decoder = Decoder(settings.max_pixels)
         engine = Engine(
             registry,
-            forms=Forms(settings.home / "forms", chosen_device(settings.device), allow=settings.forms),
+            forms=Forms(
+                settings.home / "forms",
+                chosen_device(settings.device),
+                allow=settings.forms,
+                images=partial(real_images, registry),
+            ),
             cache_bytes=settings.cache_bytes,
             decoder=decoder,
             metrics=metrics,

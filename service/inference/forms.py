@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -13,13 +13,18 @@ from typing import Any
 
 import torch
 
+from moda_core.data.images import fit
 from moda_core.errors import ModaError, StorageFailure, Untraceable
 from moda_core.files import write_atomically
-from moda_core.inference.executables import Executable, Form, executable
-from moda_core.inference.forms import choose
+from moda_core.inference.executables import Executable, Form, executable, inputs_of
+from moda_core.inference.forms import Pixels, choose
 from moda_core.modularity.models import Model
+from moda_core.specs import InputSpec
+from moda_core.storage.registry import Registry
 
-__all__ = ["Forms"]
+__all__ = ["Forms", "real_images"]
+
+_REAL_IMAGES = 2000
 
 
 class Forms:
@@ -32,13 +37,21 @@ class Forms:
         folder: where choices are remembered, one file per model.
         device: that answers.
         allow: forms to try beside `plain` and `folded`.
+        images: real ones for a root, by digest, on which `bf16` may change next to no answer.
     """
 
-    def __init__(self, folder: Path, device: str, *, allow: Collection[Form] = ()) -> None:
-        self.device, self._folder, self._allow = device, folder, tuple(sorted(allow))
+    def __init__(
+        self,
+        folder: Path,
+        device: str,
+        *,
+        allow: Collection[Form] = (),
+        images: Callable[[str, Sequence[InputSpec]], Pixels | None] = lambda _digest, _rules: None,
+    ) -> None:
+        self.device, self._folder, self._allow, self._images = device, folder, tuple(sorted(allow)), images
         self._choices: dict[str, dict[str, Any]] = {}
         self._asked: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock, self._closing = threading.Lock(), threading.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forms")
 
     def executable(self, digest: str, root: Model, model: Model) -> Executable:
@@ -63,7 +76,8 @@ class Forms:
         return self._choices.get(digest)
 
     def close(self) -> None:
-        """End after the measurement at hand; what has not begun is not done."""
+        """End the measurement at hand; what has not begun is not done."""
+        self._closing.set()
         self._thread.shutdown(cancel_futures=True)
 
     def _measure_later(self, digest: str, root: Model) -> None:
@@ -75,8 +89,12 @@ class Forms:
             self._thread.submit(self._measure, digest, root)
 
     def _measure(self, digest: str, root: Model) -> None:
-        with suppress(ModaError):  # of a model that cannot be traced: there is one form only
-            self._choices[digest] = choose(root, self.device, allow=self._allow, rounds=3).to_json()
+        with suppress(ModaError):  # of a model that cannot be traced there is one form only
+            images = self._images(digest, inputs_of(root)) if "bf16" in self._allow else None
+            found = choose(
+                root, self.device, allow=self._allow, images=images, rounds=3, cancelled=self._closing.is_set
+            )
+            self._choices[digest] = found.to_json()
             with suppress(StorageFailure):  # then it is measured again after the next start
                 write_atomically(self._path(digest), json.dumps(self._choices[digest] | self._place()).encode())
 
@@ -101,3 +119,15 @@ class Forms:
             "torch": str(torch.__version__),
             "tried": list(self._allow),
         }
+
+
+def real_images(registry: Registry, digest: str, rules: Sequence[InputSpec]) -> Pixels | None:
+    """Test images of the data set that a model was trained on, fitted to its inputs; None where they are not stored."""
+    named = registry.manifest(digest).dataset
+    if named is None:
+        return None
+    try:
+        images = registry.dataset(named["digest"]).test.pixels[:_REAL_IMAGES]
+    except ModaError:
+        return None
+    return tuple(fit(images, rule) for rule in rules) if len(images) else None
