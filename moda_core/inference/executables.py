@@ -25,7 +25,7 @@ from moda_core.specs import InputSpec
 from moda_core.structure.sliced import SlicedModel
 from moda_core.training.surroundings import full_float32
 
-__all__ = ["FORMS", "KINDS", "Component", "Executable", "Form", "check_form", "executable", "reference"]
+__all__ = ["FORMS", "KINDS", "Component", "Executable", "Form", "check_form", "executable", "on_device", "reference"]
 
 Form = Literal["plain", "folded", "bf16", "compiled", "captured"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -86,7 +86,7 @@ def executable(model: Model, form: Form = "folded", device: torch.device | str =
     if form == "plain":
         plain = network(model, device)
         return Executable(plain, labels=plain.labels, inputs=plain.inputs, form=form, device=device)
-    built = _built(model, KINDS[form], _folded_body).to(device)
+    built = on_device(_built(model, KINDS[form], _folded_body), device)
     return Executable(built, labels=model.labels, inputs=_inputs(model), form=form, device=device)
 
 
@@ -100,9 +100,15 @@ def check_form(form: Form, device: torch.device | str) -> None:
         raise InvalidInput("form", form, "CUDA graphs need a CUDA device", "choose folded")
 
 
+def on_device(module: nn.Module, device: torch.device | str) -> nn.Module:
+    """The module on a device; going over all its tensors for nothing would cost as much as composing."""
+    held = (tensor.device for tensor in (*module.parameters(), *module.buffers()))
+    return module if all(where == torch.device(device) for where in held) else module.to(device)
+
+
 def reference(model: Model, device: torch.device | str = "cpu") -> nn.Module:
     """The model's plain network in float64: what the errors of forms are measured against."""
-    return _built(_in_float64(model), torch.float64, _plain_body).to(device)
+    return on_device(_built(_in_float64(model), torch.float64, _plain_body), device)
 
 
 class Component(nn.Module):
@@ -122,7 +128,8 @@ class Component(nn.Module):
         self.door = torch.float64 if kind == torch.float64 else torch.float32
         self.register_buffer("scale", (1 / (255 * std)).to(self.door), persistent=False)
         self.register_buffer("shift", (-mean / std).to(self.door), persistent=False)
-        self.kind, self.body = kind, body
+        alike = all(parameter.dtype == kind for parameter in body.parameters())
+        self.kind, self.body = kind, body if alike else body.to(kind)
         self.eval()
 
     def forward(
@@ -157,7 +164,7 @@ _Body = Callable[[TrainedModel | ModularModel], nn.Module]
 def _built(model: Model, kind: torch.dtype, body: _Body) -> nn.Module:
     if isinstance(model, PatchedModel):
         return _Patched(_built(model.weak, kind, body), _built(model.strong, kind, body), model, kind).eval()
-    return Component(model.input, body(model).to(kind), kind)
+    return Component(model.input, body(model), kind)
 
 
 def _plain_body(model: TrainedModel | ModularModel) -> nn.Module:

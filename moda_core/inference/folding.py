@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from moda_core.inference.graphs import PER_SAMPLE, Calls, calls_of
-from moda_core.inference.selection import Selection, joined, of_move
+from moda_core.inference.selection import Selection, joined, sources_of
 from moda_core.structure.sliced import SlicedModel
 from moda_core.structure.steps import Move
 
@@ -49,7 +49,7 @@ def folded(network: SlicedModel | fx.GraphModule) -> fx.GraphModule:
     ):
         rewrite(calls)
     for name, part in calls.parts.items():
-        if type(part) is nn.Conv2d:
+        if type(part) is nn.Conv2d and not part.weight.is_contiguous(memory_format=torch.channels_last):
             calls.parts[name] = _with_weight(part, part.weight, part.bias)
     return calls.module()
 
@@ -68,16 +68,20 @@ def _training(node: fx.Node) -> Any:
 
 
 def _with_selections(calls: Calls) -> None:
-    like = _like(calls)
+    """Index moves become selections, one for several in a row."""
+    like, found = _like(calls), dict[fx.Node, tuple[Tensor, int]]()
     for node in _called(calls, Move):
-        calls.parts[node.target] = of_move(calls.parts[node.target], like)
-    for node in _called(calls, Selection):
-        before = node.args[0]
-        second, first = calls.parts[node.target], _part(calls, before)
-        if isinstance(first, Selection) and first.axis == second.axis:
-            calls.parts[f"{node.target}_joined"] = joined(first, second, like)
-            node.target = f"{node.target}_joined"
+        move, before = calls.parts[node.target], node.args[0]
+        found[node] = sources_of(move), move.given
+        if before in found and calls.parts[before.target].axis == move.axis:
+            sources, given = found[before]
+            found[node] = joined(sources, found[node][0]), given
             node.args = before.args
+    for node, (sources, given) in found.items():
+        name = f"selections.{node.name}"
+        axis = calls.parts[str(node.target)].axis
+        calls.parts[name] = Selection(sources, given, axis, like) if node.users else None
+        node.target = name
 
 
 def _with_constants(calls: Calls) -> None:
@@ -149,12 +153,12 @@ def _fused(convolution: Any, norm: Any) -> nn.Module:
 def _with_weight(convolution: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
     """A convolution like another, around a weight that lies with channels last."""
     twin = convolution.__class__.__new__(convolution.__class__)
-    twin.__dict__ = vars(convolution) | {"_buffers": {}, "_modules": {}}
     laid = weight.detach().contiguous(memory_format=torch.channels_last) if weight.dim() == 4 else weight.detach()
-    twin._parameters = {
+    parameters = {
         "weight": nn.Parameter(laid, requires_grad=False),
         "bias": None if bias is None else nn.Parameter(bias.detach(), requires_grad=False),
     }
+    twin.__dict__ = vars(convolution) | {"_parameters": parameters, "_buffers": {}, "_modules": {}}
     return twin
 
 

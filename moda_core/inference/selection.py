@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from moda_core.structure.steps import Move
 
-__all__ = ["Selection", "joined", "of_move"]
+__all__ = ["Selection", "joined", "sources_of"]
 
 _WIDEST_PRODUCT = 256
 
@@ -33,13 +33,13 @@ class Selection(nn.Module):
 
     def __init__(self, sources: Int64[Tensor, "width"], given: int, axis: int, like: Tensor) -> None:
         super().__init__()
-        self.sources, self.given, self.axis = sources.cpu(), given, axis
-        places = torch.nonzero(self.sources >= 0)[:, 0]
-        whole = len(places) == len(self.sources)
-        self.register_buffer("take", self.sources[places].to(like.device), persistent=False)
+        self.width, self.axis = len(sources), axis
+        places = torch.nonzero(sources >= 0)[:, 0]
+        whole = len(places) == self.width
+        self.register_buffer("take", sources[places].to(like.device), persistent=False)
         self.register_buffer("put", None if whole else places.to(like.device), persistent=False)
         narrow = axis == 1 and given <= _WIDEST_PRODUCT
-        self.register_buffer("kernel", self._kernel(like) if narrow else None, persistent=False)
+        self.register_buffer("kernel", _kernel(sources, given, like) if narrow else None, persistent=False)
         self.eval()
 
     def forward(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -50,27 +50,27 @@ class Selection(nn.Module):
         if self.put is None:
             return taken
         shape = list(value.shape)
-        shape[self.axis] = len(self.sources)
+        shape[self.axis] = self.width
         return value.new_zeros(shape).index_copy(self.axis, self.put, taken)
 
-    def _kernel(self, like: Tensor) -> Float[Tensor, "width given 1 1"]:
-        kernel = torch.zeros(len(self.sources), self.given, 1, 1, dtype=like.dtype)
-        places = torch.nonzero(self.sources >= 0)[:, 0]
-        kernel[places, self.sources[places]] = 1
-        return kernel.to(like.device, memory_format=torch.channels_last)
 
-
-def of_move(move: Move, like: Tensor) -> Selection:
-    """What a step of a sliced model does."""
+def sources_of(move: Move) -> Int64[Tensor, "width"]:
+    """What a step of a sliced model does, as a selection's sources."""
     taken = torch.arange(move.given) if move.take is None else move.take.cpu()
-    sources = taken
-    if move.put is not None:
-        sources = torch.full((move.width,), -1)
-        sources[move.put.cpu()] = taken
-    return Selection(sources, move.given, move.axis, like)
+    if move.put is None:
+        return taken
+    sources = torch.full((move.width,), -1)
+    sources[move.put.cpu()] = taken
+    return sources
 
 
-def joined(first: Selection, second: Selection, like: Tensor) -> Selection:
-    """One selection for two on the same axis, one after the other."""
-    through = torch.where(second.sources >= 0, first.sources[second.sources.clamp(min=0)], -1)
-    return Selection(through, first.given, first.axis, like)
+def joined(first: Int64[Tensor, "between"], second: Int64[Tensor, "width"]) -> Int64[Tensor, "width"]:
+    """The sources of one selection for two, one after the other."""
+    return torch.where(second >= 0, first[second.clamp(min=0)], -1)
+
+
+def _kernel(sources: Int64[Tensor, "width"], given: int, like: Tensor) -> Float[Tensor, "width given 1 1"]:
+    kernel = torch.zeros(len(sources), given, 1, 1, dtype=like.dtype)
+    places = torch.nonzero(sources >= 0)[:, 0]
+    kernel[places, sources[places]] = 1
+    return kernel.to(like.device, memory_format=torch.channels_last)

@@ -145,6 +145,7 @@ def test_graphs_of_kernels_are_refused_where_there_is_no_gpu():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA")
 @pytest.mark.parametrize("kind", ["composed", "patched"])
 def test_captured_graphs_answer_batches_of_any_size(kind):
     model = MODELS[kind]()

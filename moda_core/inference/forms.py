@@ -1,0 +1,193 @@
+"""Which form of a model answers fastest and still right: measured once per root model, on its device.
+
+Errors are those of design section 3: the largest difference from the float64 reference, in units of the
+largest standard deviation over inputs of any logit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from moda_core.errors import ModaError
+from moda_core.inference.executables import FORMS, Executable, Form, executable, reference
+from moda_core.modularity.models import Model
+from moda_core.specs import InputSpec
+
+__all__ = ["BF16_BOUND", "FLOAT32_RATIO", "LARGE_BATCH", "MOST_CHANGED", "Choice", "FormReport", "choose"]
+
+LARGE_BATCH = 32
+FLOAT32_RATIO = 10.0
+"""A float32 form may err this many times as much as the plain one does."""
+BF16_BOUND = 3e-2
+"""bfloat16 rounds to 8 bits, by at most 2^-9 = 0.2 % at a time; roundings add up as their root, and some 200
+of them (two per layer of a deep network, its weights and its activations) make 2.8 %. A larger error is a mistake."""
+MOST_CHANGED = 1e-3
+"""The share of answers to real images that bfloat16 may change."""
+
+_ALWAYS: tuple[Form, ...] = ("plain", "folded")
+_CHECKED = 256
+_SQUARES = 4
+
+Pixels = tuple[UInt8[Tensor, "images _channels _size _size"], ...]
+Build = Callable[[Model, Form, torch.device | str], Executable]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormReport:
+    """What was found of one form; None for what was not measured.
+
+    Attributes:
+        held: whether it may be chosen; `reason` says why not.
+        error: against the float64 reference; `bound` is the most that is allowed.
+        changed: share of the given images whose answer differs from the plain form's.
+        single_ms: for a batch of one.
+        image_ms: per image of a batch of `LARGE_BATCH`.
+    """
+
+    form: Form
+    held: bool = False
+    reason: str | None = None
+    error: float | None = None
+    bound: float | None = None
+    changed: float | None = None
+    single_ms: float | None = None
+    image_ms: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The fastest form that holds, and how every candidate did.
+
+    Attributes:
+        images: how many real images were asked; 0 where errors are those on drawn ones.
+    """
+
+    form: Form
+    device: str
+    images: int
+    reports: tuple[FormReport, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        return asdict(self) | {"reports": [asdict(report) for report in self.reports]}
+
+
+def choose(
+    model: Model,
+    device: torch.device | str = "cpu",
+    *,
+    allow: Collection[Form] = (),
+    images: Pixels | None = None,
+    rounds: int = 7,
+    build: Build = executable,
+) -> Choice:
+    """The form in which a root model, and whatever is composed of it, should be run.
+
+    Args:
+        model: a root; its compositions take its form without being measured.
+        device: on which it will answer.
+        allow: forms beside the plain and the folded one: ``bf16``, ``compiled``, ``captured``.
+        images: real ones, fitted to the model's inputs, one tensor per input; without them ``bf16`` never holds.
+        rounds: of timing, in each of which every form takes its turn.
+        build: makes the executables.
+    """
+    return _Trial(model, device, images, build).choice([form for form in FORMS if form in {*_ALWAYS, *allow}], rounds)
+
+
+class _Trial:
+    """One model's forms, compared on the same images."""
+
+    def __init__(self, model: Model, device: torch.device | str, images: Pixels | None, build: Build) -> None:
+        self.model, self.device, self.build = model, device, build
+        self.plain = build(model, "plain", device)
+        self.real = len(images[0]) if images else 0
+        given = images if images and self.real else tuple(_drawn(rule) for rule in self.plain.inputs)
+        self.pixels = tuple(pixels.to(device) for pixels in given)
+        self.checked = tuple(pixels[:_CHECKED] for pixels in self.pixels)
+        self.exact = _answers(reference(model, device), self.checked)
+        self.plain_error = _error(_answers(self.plain, self.checked), self.exact)
+
+    def choice(self, forms: Sequence[Form], rounds: int) -> Choice:
+        found = {form: self._tried(form) for form in forms}
+        times = _timed({form: asked for form, (_, asked) in found.items() if asked is not None}, self.pixels, rounds)
+        reports = tuple(
+            FormReport(
+                **asdict(report) | dict(zip(("single_ms", "image_ms"), times.get(report.form, ()), strict=False))
+            )
+            for report, _ in found.values()
+        )
+        held: list[Form] = [report.form for report in reports if report.held]
+        fastest = min(held, key=lambda form: math.prod(times[form]))
+        return Choice(form=fastest, device=str(self.plain.device), images=self.real, reports=reports)
+
+    def _tried(self, form: Form) -> tuple[FormReport, Executable | None]:
+        try:
+            asked = self.plain if form == "plain" else self.build(self.model, form, self.device)
+            answers = _answers(asked, self.checked)
+        except (ModaError, RuntimeError) as error:  # torch's compiler raises RuntimeErrors of many kinds
+            return FormReport(form=form, reason=f"not available: {str(error).splitlines()[0]}"), None
+        return self._judged(form, asked, _error(answers, self.exact)), asked
+
+    def _judged(self, form: Form, asked: Executable, error: float) -> FormReport:
+        bound = BF16_BOUND if form == "bf16" else FLOAT32_RATIO * max(self.plain_error, torch.finfo(torch.float32).eps)
+        changed = self._changed(asked) if self.real else None
+        reason = None
+        if form != "plain" and not error <= bound:
+            reason = "its error is above the bound"
+        elif form == "bf16" and changed is None:
+            reason = "no images were given on which to compare answers"
+        elif form == "bf16" and changed is not None and changed > MOST_CHANGED:
+            reason = "it changes too many answers"
+        shown, most = (value if math.isfinite(value) else None for value in (error, bound))
+        return FormReport(form=form, held=reason is None, reason=reason, error=shown, bound=most, changed=changed)
+
+    def _changed(self, asked: Executable) -> float:
+        if asked is self.plain:
+            return 0.0
+        found, expected = (_answers(one, self.pixels).argmax(1) for one in (asked, self.plain))
+        return float((found != expected).double().mean())
+
+
+def _drawn(rule: InputSpec) -> UInt8[Tensor, "images channels size size"]:
+    """Images of coarse coloured squares under fine noise, always the same: logits vary on them as on real ones."""
+    generator = torch.Generator().manual_seed(0)
+    shape = LARGE_BATCH, rule.channels
+    squares = torch.rand(*shape, _SQUARES, _SQUARES, generator=generator)
+    coarse = torch.nn.functional.interpolate(squares, (rule.image_size, rule.image_size))
+    fine = torch.rand(*shape, rule.image_size, rule.image_size, generator=generator)
+    return (255 * (0.8 * coarse + 0.2 * fine)).round().to(torch.uint8)
+
+
+def _answers(asked: Callable[..., Tensor], pixels: Pixels) -> Float[Tensor, "images classes"]:
+    with torch.inference_mode():
+        batches = zip(*(torch.split(given, LARGE_BATCH) for given in pixels), strict=True)
+        return torch.cat([asked(*batch) for batch in batches]).cpu()
+
+
+def _error(found: Float[Tensor, "images classes"], exact: Float[Tensor, "images classes"]) -> float:
+    """Not a number where logits do not vary: then nothing can be told, and no bound holds."""
+    return float((found.double() - exact).abs().max() / exact.std(0).max())
+
+
+def _timed(asked: dict[Form, Executable], pixels: Pixels, rounds: int) -> dict[Form, tuple[float, float]]:
+    """Milliseconds of one image alone, and of one among many; medians of rounds in which the forms take turns."""
+    many = tuple(given.repeat(-(-LARGE_BATCH // len(given)), 1, 1, 1)[:LARGE_BATCH] for given in pixels)
+    batches = tuple(given[:1] for given in pixels), many
+    times: dict[tuple[Form, int], list[float]] = {}
+    for turn in range(rounds + 1):
+        for form, one in asked.items():
+            for place, batch in enumerate(batches):
+                began = perf_counter()
+                one(*batch).cpu()
+                if turn:  # the first round warms up
+                    times.setdefault((form, place), []).append(1e3 * (perf_counter() - began))
+    return {form: (median(times[form, 0]), median(times[form, 1]) / LARGE_BATCH) for form in asked}

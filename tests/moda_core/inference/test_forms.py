@@ -1,0 +1,153 @@
+"""The choice of a form: the fastest that is right, and never a wrong one."""
+
+import json
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+import torch
+from torch import nn
+
+from moda_core.inference.executables import Executable, executable
+from moda_core.inference.forms import BF16_BOUND, choose
+from moda_core.modularity.composition import compose
+from moda_core.modularity.models import ActivationCounts, ModularModel, PatchedModel
+from moda_core.specs import ArchitectureSpec, InputSpec
+from moda_core.structure.unitgraph import unit_graph
+from moda_core.training.initial import initial_network
+
+LABELS = ("a", "b", "c")
+RULE = InputSpec(image_size=16, channels=3, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+
+
+def modular(name="resnet18", width=0.2):
+    architecture = ArchitectureSpec(name=name, classes=len(LABELS), channels=3, image_size=16, width=width)
+    layers = unit_graph(architecture).layers
+    counts = {layer.name: torch.ones(len(LABELS), layer.units, dtype=torch.int32) for layer in layers}
+    units = {layer.name: torch.arange(layer.units) for layer in layers}
+    held = ActivationCounts(counts=counts, units=units, samples=(1,) * len(LABELS))
+    weights = initial_network(architecture, 3).state_dict()
+    return ModularModel(architecture, LABELS, (0, 1, 2), RULE, weights, held, Decimal("0.9"))
+
+
+def images(count=64):
+    return (torch.randint(0, 256, (count, 3, 16, 16), generator=torch.Generator().manual_seed(2)).to(torch.uint8),)
+
+
+def report(choice, form):
+    return next(one for one in choice.reports if one.form == form)
+
+
+def changed(asked, change):
+    """The same executable around a changed module."""
+    module = change(asked._run)
+    return Executable(module, labels=asked.labels, inputs=asked.inputs, form=asked.form, device="cpu")
+
+
+class Slow(nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, *pixels):
+        for _ in range(20):
+            self.body(*pixels)
+        return self.body(*pixels)
+
+
+def test_plain_and_folded_are_tried_and_hold():
+    choice = choose(modular(), rounds=2)
+    assert [one.form for one in choice.reports] == ["plain", "folded"]
+    assert all(one.held and one.error <= one.bound for one in choice.reports)
+    assert choice.images == 0
+
+
+def test_the_report_is_json():
+    choice = choose(modular(), rounds=1, allow=["bf16"])
+    assert json.loads(json.dumps(choice.to_json(), allow_nan=False))["form"] == choice.form
+
+
+@pytest.mark.parametrize("slow", ["plain", "folded"])
+def test_the_faster_one_is_chosen(slow):
+    def build(model, form, device):
+        asked = executable(model, form, device)
+        return changed(asked, Slow) if form == slow else asked
+
+    assert choose(modular(), rounds=3, build=build).form == {"plain": "folded", "folded": "plain"}[slow]
+
+
+def test_a_folding_that_drops_a_bias_is_caught_however_fast_it_is():
+    def without_bias(module):
+        next(part for part in module.modules() if isinstance(part, nn.Conv2d)).bias = None
+        return module
+
+    def build(model, form, device):
+        asked = executable(model, form, device)
+        return changed(asked, Slow if form == "plain" else without_bias)
+
+    model = modular()
+    norms = {name: torch.rand_like(weight) for name, weight in model.weights.items() if name.endswith("bn1.bias")}
+    choice = choose(replace(model, weights={**model.weights, **norms}), rounds=2, build=build)
+    assert choice.form == "plain"
+    assert not report(choice, "folded").held
+    assert "error" in report(choice, "folded").reason
+
+
+def test_what_is_not_a_number_never_holds():
+    def silent(module):
+        for part in module.modules():
+            if isinstance(part, nn.Linear):
+                part.weight.data = part.weight.data * torch.nan
+        return module
+
+    def build(model, form, device):
+        asked = executable(model, form, device)
+        return changed(asked, silent) if form == "folded" else asked
+
+    choice = choose(modular(), rounds=1, build=build)
+    assert choice.form == "plain"
+    assert report(choice, "folded").error is None
+
+
+def test_bfloat16_does_not_hold_without_images():
+    found = report(choose(modular(), rounds=1, allow=["bf16"]), "bf16")
+    assert not found.held
+    assert found.bound == BF16_BOUND
+
+
+def test_bfloat16_that_changes_answers_does_not_hold():
+    found = report(choose(modular(), rounds=1, allow=["bf16"], images=images(600)), "bf16")
+    assert found.changed is not None
+    assert found.held == (found.changed <= 1e-3 and found.error <= BF16_BOUND)
+
+
+def test_a_form_that_cannot_be_had_is_left_out_with_its_reason():
+    choice = choose(modular(), rounds=1, allow=["captured"])
+    assert not report(choice, "captured").held
+    assert "CUDA" in report(choice, "captured").reason
+    assert report(choice, "captured").single_ms is None
+
+
+def test_a_compiler_that_is_missing_does_not_fail_the_choice():
+    def build(model, form, device):
+        if form == "compiled":
+            raise RuntimeError("No working C++ compiler found\nand much more")
+        return executable(model, form, device)
+
+    found = report(choose(modular(), rounds=1, allow=["compiled"], build=build), "compiled")
+    assert found.reason == "not available: No working C++ compiler found"
+
+
+def test_patched_models_are_chosen_for_too():
+    weak, strong = modular("lenet5", 1.0), compose(modular("cnn", 1.0), ["b"])
+    draw = torch.Generator().manual_seed(1)
+    model = PatchedModel(weak, strong, "b", torch.randn(3, 3, generator=draw), torch.randn(3, generator=draw))
+    assert report(choose(model, rounds=1), "folded").held
+
+
+def test_of_a_network_whose_logits_do_not_vary_the_plain_form_is_taken():
+    model = modular()
+    still = {name: torch.zeros_like(weight) for name, weight in model.weights.items() if name.startswith("fc")}
+    choice = choose(replace(model, weights={**model.weights, **still}), rounds=1)
+    assert choice.form == "plain"
+    assert json.dumps(choice.to_json(), allow_nan=False)
