@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from moda_core.specs import InputSpec
 from moda_core.training.surroundings import full_float32
 
 __all__ = ["BATCH_SIZES", "Captured"]
@@ -25,7 +24,7 @@ class _Recording:
     """A graph with the memory that it reads and writes."""
 
     graph: torch.cuda.CUDAGraph
-    pixels: tuple[Tensor, ...]
+    given: tuple[Tensor, ...]
     logits: Tensor
 
 
@@ -36,53 +35,50 @@ class Captured:
     uses the recorded memory.
 
     Args:
-        module: on `device`, called with uint8 pixels [batch, channels, size, size], one tensor per input.
-        inputs: one per argument.
+        module: on `device`, called with tensors whose first axis is the batch.
+        samples: what it is called with, for a batch of one.
     """
 
     def __init__(
         self,
         module: nn.Module,
-        inputs: Sequence[InputSpec],
+        samples: Sequence[Tensor],
         device: torch.device,
         sizes: Sequence[int] = BATCH_SIZES,
     ) -> None:
-        self._module, self._inputs, self._device = module, tuple(inputs), device
+        self._module, self._samples, self._device = module, tuple(samples), device
         self._one_at_a_time = threading.Lock()
         with torch.inference_mode(), full_float32(), torch.cuda.device(device):
             pool: Any = torch.cuda.graph_pool_handle()
             self._recordings = {size: self._recorded(size, pool) for size in sorted(sizes, reverse=True)}
 
-    def __call__(self, *pixels: UInt8[Tensor, "batch _channels _size _size"]) -> Float[Tensor, "batch classes"]:
-        """Logits of the images."""
-        count = len(pixels[0])
+    def __call__(self, *given: Tensor) -> Float[Tensor, "batch classes"]:
+        """Logits of the batch."""
+        count = len(given[0])
         size = next((size for size in sorted(self._recordings) if size >= count), None)
         if size is None:
-            logits: Tensor = self._module(*pixels)
+            logits: Tensor = self._module(*given)
             return logits
         with self._one_at_a_time, torch.cuda.device(self._device):
-            return self._replayed(self._recordings[size], pixels, count)
+            return self._replayed(self._recordings[size], given, count)
 
-    def _replayed(self, recording: _Recording, pixels: Sequence[Tensor], count: int) -> Tensor:
-        for memory, given in zip(recording.pixels, pixels, strict=True):
-            memory[:count].copy_(given)
+    def _replayed(self, recording: _Recording, given: Sequence[Tensor], count: int) -> Tensor:
+        for memory, one in zip(recording.given, given, strict=True):
+            memory[:count].copy_(one)
         recording.graph.replay()
         logits = recording.logits[:count].clone()
         torch.cuda.current_stream().synchronize()  # the next caller may be on another stream
         return logits
 
     def _recorded(self, size: int, pool: Any) -> _Recording:
-        pixels = tuple(
-            torch.zeros(size, rule.channels, rule.image_size, rule.image_size, dtype=torch.uint8, device=self._device)
-            for rule in self._inputs
-        )
+        given = tuple(one.to(self._device).repeat(size, *[1] * (one.dim() - 1)) for one in self._samples)
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(_WARM_UPS):
-                self._module(*pixels)
+                self._module(*given)
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            logits = self._module(*pixels)
-        return _Recording(graph, pixels, logits)
+            logits = self._module(*given)
+        return _Recording(graph, given, logits)

@@ -25,18 +25,35 @@ from moda_core.specs import InputSpec
 from moda_core.structure.sliced import SlicedModel
 from moda_core.training.surroundings import full_float32
 
-__all__ = ["FORMS", "Executable", "Form", "executable", "inputs_of", "reference"]
+__all__ = [
+    "FORMS",
+    "KINDS",
+    "Component",
+    "Executable",
+    "Form",
+    "check_form",
+    "executable",
+    "inputs_of",
+    "on_device",
+    "reference",
+]
 
 Form = Literal["plain", "folded", "bf16", "compiled", "captured"]
 FORMS: tuple[Form, ...] = get_args(Form)
+KINDS: Mapping[Form, torch.dtype] = dict.fromkeys(FORMS, torch.float32) | {"bf16": torch.bfloat16}
+"""The type in which each form computes."""
 
 
 class Executable:
     """A model on its device, ready to answer; calls from several threads do not disturb each other.
 
+    Args:
+        module: on `device`.
+        more: what it is called with beside pixels, for one sample.
+
     Attributes:
         labels: one per logit.
-        inputs: one per argument of a call: a patched model has one per component.
+        inputs: one per pixels of a call: a patched model has one per component.
         form: how it computes.
         size_bytes: of its parameters and buffers.
     """
@@ -49,6 +66,7 @@ class Executable:
         inputs: tuple[InputSpec, ...],
         form: Form,
         device: torch.device | str,
+        more: tuple[Tensor, ...] = (),
     ) -> None:
         self.labels, self.inputs, self.form, self.device = labels, inputs, form, torch.device(device)
         self.size_bytes = _size_bytes(module)
@@ -56,12 +74,15 @@ class Executable:
         if form == "compiled":
             self._run = torch.compile(module, dynamic=True)
         elif form == "captured":
-            self._run = Captured(module, self.inputs, self.device)
+            self._run = Captured(module, (*map(_blank, inputs), *more), self.device)
 
     def __call__(self, *pixels: UInt8[Tensor, "batch _channels _size _size"]) -> Float32[Tensor, "batch classes"]:
         """Logits of images already fitted to `inputs`, on the executable's device."""
+        return self._answer(*pixels)
+
+    def _answer(self, *given: Tensor) -> Float32[Tensor, "batch classes"]:
         with torch.inference_mode(), full_float32():
-            logits = self._run(*(given.to(self.device) for given in pixels))
+            logits = self._run(*(one.to(self.device) for one in given))
             return logits.to(torch.float32)
 
 
@@ -72,23 +93,42 @@ def executable(model: Model, form: Form = "folded", device: torch.device | str =
         Untraceable: in another form than ``plain``, for a network that cannot be traced.
         InvalidInput: for a form that the device does not have.
     """
-    if form == "captured" and torch.device(device).type != "cuda":
-        raise InvalidInput("form", form, "CUDA graphs need a CUDA device", "choose folded")
+    check_form(form, device)
     if form == "plain":
         plain = network(model, device)
         return Executable(plain, labels=plain.labels, inputs=plain.inputs, form=form, device=device)
-    kind = torch.bfloat16 if form == "bf16" else torch.float32
-    built = _on(_built(model, kind, _folded_body), device)
+    built = on_device(_built(model, KINDS[form], _folded_body), device)
     return Executable(built, labels=model.labels, inputs=inputs_of(model), form=form, device=device)
+
+
+def check_form(form: Form, device: torch.device | str) -> None:
+    """Whether a device has a form.
+
+    Raises:
+        InvalidInput: if not.
+    """
+    if form == "captured" and torch.device(device).type != "cuda":
+        raise InvalidInput("form", form, "CUDA graphs need a CUDA device", "choose folded")
+
+
+def on_device(module: nn.Module, device: torch.device | str) -> nn.Module:
+    """The module on a device; going over all its tensors for nothing would cost as much as composing."""
+    held = (tensor.device for tensor in (*module.parameters(), *module.buffers()))
+    return module if all(where == torch.device(device) for where in held) else module.to(device)
 
 
 def reference(model: Model, device: torch.device | str = "cpu") -> nn.Module:
     """The model's plain network in float64: what the errors of forms are measured against."""
-    return _on(_built(_in_float64(model), torch.float64, _plain_body), device)
+    return on_device(_built(_in_float64(model), torch.float64, _plain_body), device)
 
 
-class _Component(nn.Module):
-    """A network behind its input rule, which is one product and one sum: pixels / (255 std) - mean / std."""
+class Component(nn.Module):
+    """A network behind its input rule, which is one product and one sum: pixels / (255 std) - mean / std.
+
+    Args:
+        body: called with normalised images, and with whatever else the component is called with.
+        kind: the type in which it computes.
+    """
 
     scale: Tensor
     shift: Tensor
@@ -99,13 +139,16 @@ class _Component(nn.Module):
         self.door = torch.float64 if kind == torch.float64 else torch.float32
         self.register_buffer("scale", (1 / (255 * std)).to(self.door), persistent=False)
         self.register_buffer("shift", (-mean / std).to(self.door), persistent=False)
-        self.kind, self.body = kind, body
+        alike = all(parameter.dtype == kind for parameter in body.parameters())
+        self.kind, self.body = kind, body if alike else body.to(kind)
         self.eval()
 
-    def forward(self, pixels: UInt8[Tensor, "batch channels size size"]) -> Float[Tensor, "batch classes"]:
+    def forward(
+        self, pixels: UInt8[Tensor, "batch channels size size"], *more: Tensor
+    ) -> Float[Tensor, "batch classes"]:
         """Logits, in the body's type."""
         values = pixels.to(self.door, memory_format=torch.channels_last)
-        logits: Tensor = self.body(torch.addcmul(self.shift, values, self.scale).to(self.kind))
+        logits: Tensor = self.body(torch.addcmul(self.shift, values, self.scale).to(self.kind), *more)
         return logits
 
 
@@ -132,15 +175,7 @@ _Body = Callable[[TrainedModel | ModularModel], nn.Module]
 def _built(model: Model, kind: torch.dtype, body: _Body) -> nn.Module:
     if isinstance(model, PatchedModel):
         return _Patched(_built(model.weak, kind, body), _built(model.strong, kind, body), model, kind).eval()
-    made = body(model)
-    alike = all(parameter.dtype == kind for parameter in made.parameters())
-    return _Component(model.input, made if alike else made.to(kind), kind)
-
-
-def _on(module: nn.Module, device: torch.device | str) -> nn.Module:
-    """The module on a device; going over all its tensors for nothing would cost as much as composing."""
-    held = (tensor.device for tensor in (*module.parameters(), *module.buffers()))
-    return module if all(where == torch.device(device) for where in held) else module.to(device)
+    return Component(model.input, body(model), kind)
 
 
 def _plain_body(model: TrainedModel | ModularModel) -> nn.Module:
@@ -160,6 +195,10 @@ def inputs_of(model: Model) -> tuple[InputSpec, ...]:
     if isinstance(model, PatchedModel):
         return (*inputs_of(model.weak), *inputs_of(model.strong))
     return (model.input,)
+
+
+def _blank(rule: InputSpec) -> UInt8[Tensor, "1 channels size size"]:
+    return torch.zeros(1, rule.channels, rule.image_size, rule.image_size, dtype=torch.uint8)
 
 
 def _in_float64(model: Model) -> Model:

@@ -44,12 +44,14 @@ class Calls:
     """A forward pass that can be changed: a graph, and what its nodes name.
 
     Attributes:
-        graph: of calls in torch.fx's form, with the image as its one placeholder.
+        graph: of calls in torch.fx's form, with the image as its first placeholder.
         parts: modules and tensors, by the targets of ``call_module`` and ``get_attr`` nodes.
+        values: nodes by the names of a sliced model's steps, or of the traced graph's nodes.
     """
 
     graph: fx.Graph
     parts: dict[str, Any]
+    values: dict[str, Any]
 
     def module(self) -> fx.GraphModule:
         """The calls as a module that runs them, in eval mode, without those that nobody reads."""
@@ -82,7 +84,7 @@ def calls_of(network: SlicedModel | fx.GraphModule) -> Calls:
         str(node.target): network.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"
     }
     parts |= {str(node.target): states[str(node.target)] for node in graph.nodes if node.op == "get_attr"}
-    return Calls(graph, parts)
+    return Calls(graph, parts, {node.name: node for node in graph.nodes})
 
 
 class _Writer:
@@ -100,7 +102,7 @@ class _Writer:
         for step in self.sliced.steps:
             self.values[step.name] = self._written(step)
         self.graph.output(self.values[self.sliced.steps[-1].name])
-        return Calls(self.graph, self.parts)
+        return Calls(self.graph, self.parts, self.values)
 
     def _written(self, step: Step) -> Any:
         reads = tuple(self.values[name] for name in step.reads)
