@@ -10,6 +10,8 @@
     ├── Conflict                a request that the present state of its object forbids
     ├── PreconditionFailed      the object has changed since the caller read it
     ├── Unavailable             a part that is needed is not there now; worth trying again
+    │   └── Overloaded          more is being asked than can be answered; worth trying again a little later
+    ├── DeadlineExceeded        the answer was not there when the caller stopped waiting for it
     ├── StorageFailure          the store could not be written or read, or is out of space
     │   └── Corrupt             stored bytes differ from their digest or length
     ├── Untraceable             a network whose structure cannot be read; it can be served whole
@@ -26,9 +28,11 @@ __all__ = [
     "Cancelled",
     "Conflict",
     "Corrupt",
+    "DeadlineExceeded",
     "InvalidInput",
     "ModaError",
     "NotFound",
+    "Overloaded",
     "PreconditionFailed",
     "StorageFailure",
     "TooLarge",
@@ -124,6 +128,25 @@ class PreconditionFailed(_Explained):
 
 class Unavailable(_Explained):
     """A part that is needed is not there now; trying again later may work."""
+
+
+class Overloaded(Unavailable):
+    """More is being asked than can be answered, and what is waiting already is enough.
+
+    Args:
+        retry_after_s: when there may be room again, in whole seconds.
+    """
+
+    def __init__(self, problem: str, remedy: str, retry_after_s: int) -> None:
+        super().__init__(problem, remedy)
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.problem, self.remedy, self.retry_after_s)
+
+
+class DeadlineExceeded(_Explained):
+    """The answer was not there when the caller's patience ended; nothing was changed."""
 
 
 class StorageFailure(_Explained):

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from jaxtyping import Float
-from torch import Tensor
-
 from moda_core.modularity.measures import CompositionSize
 from moda_core.storage.manifests import canonical_threshold
 from service.inference.servables import Servable
@@ -36,15 +33,15 @@ def composition_answer(
 
 
 def prediction_answer(
-    meant: Servable, labels: Sequence[str], probabilities: Float[Tensor, "images classes"]
+    meant: Servable, labels: Sequence[str], probabilities: Sequence[Sequence[float]]
 ) -> PredictionList:
     """One prediction per image, in the order of the caller's classes; `labels` name the columns."""
-    order = [list(labels).index(label) for label in meant.classes]
+    order = [labels.index(label) for label in meant.classes]
     return PredictionList(
         model=meant.model,
         composition=meant.recipe.id if meant.recipe else None,
         classes=list(meant.classes),
-        predictions=[_prediction(row, meant.classes) for row in probabilities[:, order].tolist()],
+        predictions=[_prediction([row[column] for column in order], meant.classes) for row in probabilities],
     )
 
 

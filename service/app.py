@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,9 +13,16 @@ from moda_core.storage.registry import Registry
 from service import __version__, errors, schemas, security, telemetry
 from service.api import aliases, compositions, datasets, jobs, models, operations, predictions, submissions
 from service.api.dependencies import ServiceParts
+from service.api.direct import DirectPredictions
 from service.inference.decoding import Decoder
 from service.inference.device import chosen_device
 from service.inference.engine import Engine
+from service.inference.forms import Forms, real_images
+from service.inference.servables import Servables
+from service.metrics import Metrics
+from service.oip import router as inference_protocol
+from service.oip.residents import Residents
+from service.oip.schemas import InferenceRequest, RepositoryIndex, RepositoryLoad
 from service.pages import add_pages
 from service.settings import Settings
 from service.warming import WarmUp
@@ -30,6 +38,8 @@ modules without training, predict with them, and repair other models with a modu
 Every error is a problem document (RFC 9457). Long work is a job: `202` and a `Location` to follow.
 """
 
+_READ_BY_HAND = (schemas.PredictRequest, schemas.DatasetImport, InferenceRequest, RepositoryIndex, RepositoryLoad)
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application; nothing is opened before it starts, and all is closed when it ends.
@@ -38,7 +48,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings: the environment's, when left out.
     """
     settings = settings or Settings()
-    metrics = telemetry.Metrics()
+    metrics = Metrics()
+    exported = telemetry.is_exported()
     app = FastAPI(
         title="MODA",
         version=__version__,
@@ -47,34 +58,49 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         responses=errors.PROBLEM_RESPONSES,
-        telemetry={"tracing": False, "metrics": False, "logs": False},
+        telemetry={"auto_configure": exported, "tracing": exported, "metrics": exported, "logs": exported},
     )
     errors.install(app)
     # The last one added is the outermost.
     uploads = dict.fromkeys(("/models", "/datasets"), settings.max_upload_bytes)
+    if not exported:
+        app.add_middleware(DirectPredictions)
     app.add_middleware(security.SameOrigin)
     app.add_middleware(security.BodyLimit, limit_bytes=settings.max_body_bytes, uploads=uploads)
     app.add_middleware(security.KnownHosts, names=(settings.host, *settings.allowed_hosts))
     app.add_middleware(telemetry.RequestTelemetry, metrics=metrics, logger=telemetry.request_logger())
     app.add_middleware(security.SecurityHeaders)
-    for rooms in (compositions, predictions, submissions, jobs, aliases, models, datasets, operations):
-        app.include_router(rooms.router)
+    rooms = (compositions, predictions, submissions, jobs, aliases, models, datasets, operations, inference_protocol)
+    for room in rooms:
+        app.include_router(room.router)
     add_pages(app)
     _document(app)
     return app
 
 
-def _lifespan(settings: Settings, metrics: telemetry.Metrics) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         registry = Registry(settings.registry_location)
         work = Jobs(settings.redis_url)
         reaper = Reaper(work)
-        engine = Engine(
-            registry, device=chosen_device(settings.device), cache_bytes=settings.cache_bytes, metrics=metrics
-        )
         decoder = Decoder(settings.max_pixels)
-        app.state.parts = ServiceParts(settings, registry, work, engine, decoder, metrics)
+        engine = Engine(
+            registry,
+            forms=Forms(
+                settings.home / "forms",
+                chosen_device(settings.device),
+                allow=settings.forms,
+                images=partial(real_images, registry),
+            ),
+            cache_bytes=settings.cache_bytes,
+            decoder=decoder,
+            metrics=metrics,
+            limits=settings.limits,
+        )
+        app.state.parts = ServiceParts(
+            settings, registry, work, engine, decoder, Servables(registry), metrics, Residents(engine)
+        )
         warm_up = WarmUp(registry)
         reaper.start()
         warm_up.start()
@@ -98,7 +124,7 @@ def _document(app: FastAPI) -> None:
         if app.openapi_schema is None:
             document = generate()
             known = document["components"]["schemas"]
-            for model in (schemas.Problem, schemas.PredictRequest, schemas.DatasetImport):
+            for model in (*_READ_BY_HAND, schemas.Problem):
                 schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
                 known.update(schema.pop("$defs", {}))
                 known[model.__name__] = schema

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -17,9 +17,11 @@ from moda_core.errors import (
     Cancelled,
     Conflict,
     Corrupt,
+    DeadlineExceeded,
     InvalidInput,
     ModaError,
     NotFound,
+    Overloaded,
     PreconditionFailed,
     StorageFailure,
     TooLarge,
@@ -32,7 +34,7 @@ from moda_core.errors import (
 )
 from service.schemas import ErrorItem, Problem
 
-__all__ = ["PROBLEM_RESPONSES", "STATUS", "install", "problem_response", "status_of"]
+__all__ = ["PROBLEM_RESPONSES", "STATUS", "handler_of", "install", "problem_response", "status_of"]
 
 # What each error means to a client: status, code. The nearest class of an error decides.
 STATUS: dict[type[ModaError], tuple[int, str]] = {
@@ -46,17 +48,20 @@ STATUS: dict[type[ModaError], tuple[int, str]] = {
     UnsupportedType: (415, "unsupported-type"),
     InvalidInput: (422, "invalid-input"),
     Untraceable: (422, "untraceable"),
+    Overloaded: (429, "overloaded"),
     TrainingFailure: (500, "training-failure"),
     Corrupt: (500, "corrupt"),
     ModaError: (500, "internal"),
     StorageFailure: (503, "storage-failure"),
     Unavailable: (503, "unavailable"),
+    DeadlineExceeded: (504, "deadline-exceeded"),
 }
 
 _HTTP_CODES = {404: "no-such-route", 405: "method-not-allowed", 413: "too-large"}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 _SHOWN_CHARACTERS = 120
 _RETRY_AFTER_S = "5"
+_INFERENCE_PROTOCOL = "/v2"
 
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {
@@ -80,7 +85,15 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
     **members: Any,
 ) -> Response:
-    """A problem document; `members` are those of `Problem` that not every error has."""
+    """A problem document; `members` are those of `Problem` that not every error has.
+
+    Below ``/v2`` it is what clients of the Open Inference Protocol read: one text, and 400 for 422.
+    """
+    retry = {"Retry-After": _RETRY_AFTER_S} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    sent = {**retry, **(headers or {})}
+    if request.url.path == _INFERENCE_PROTOCOL or request.url.path.startswith(f"{_INFERENCE_PROTOCOL}/"):
+        spoken = HTTPStatus.BAD_REQUEST if status == HTTPStatus.UNPROCESSABLE_ENTITY else status
+        return JSONResponse({"error": _printable(detail)}, spoken, headers=sent)
     problem = Problem(
         type=f"urn:moda:problem:{code}",
         title=HTTPStatus(status).phrase,
@@ -91,11 +104,10 @@ def problem_response(
         request_id=getattr(request.state, "request_id", ""),
         **members,
     )
-    retry = {"Retry-After": _RETRY_AFTER_S} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     return JSONResponse(
         problem.model_dump(mode="json", exclude_none=True),
         status,
-        headers={**retry, **(headers or {})},
+        headers=sent,
         media_type="application/problem+json",
     )
 
@@ -127,6 +139,8 @@ def _on_moda_error(request: Request, error: Exception) -> Response:
         members = {"field": error.kind, "value": _shown(error.name), "remedy": _printable(error.remedy)}
     elif hasattr(error, "remedy"):
         members = {"remedy": _printable(error.remedy)}
+    if isinstance(error, Overloaded):
+        members["headers"] = {"Retry-After": str(error.retry_after_s)}
     return problem_response(request, status, code, str(error), **members)
 
 
@@ -190,9 +204,20 @@ def _storage_failure(error: OSError) -> StorageFailure:
     return StorageFailure(problem, "make room in the service's temporary folder and registry, then send it again")
 
 
+_HANDLERS: dict[type[Exception], Callable[[Request, Exception], Response]] = {
+    ModaError: _on_moda_error,
+    RequestValidationError: _on_validation_error,
+    HTTPException: _on_http_error,
+    OSError: _on_os_error,
+}
+
+
 def install(app: FastAPI) -> None:
     """Make `app` answer every foreseen error with a problem document; the rest is telemetry's."""
-    app.add_exception_handler(ModaError, _on_moda_error)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(OSError, _on_os_error)
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
+
+
+def handler_of(error: Exception) -> Callable[[Request, Exception], Response] | None:
+    """What answers an error; None for one that nobody foresaw."""
+    return next((_HANDLERS[kind] for kind in type(error).__mro__ if kind in _HANDLERS), None)

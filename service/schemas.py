@@ -403,6 +403,11 @@ class Model(ModelSummary):
     spec: dict[str, Any] | None = Field(default=None, description="What was asked for when it was made.")
     spec_digest: Digest | None = None
     execution: dict[str, Any] = Field(default={}, description="Threads, device class and library versions.")
+    serving: dict[str, Any] | None = Field(
+        default=None,
+        description="The form in which it and its compositions run here, and how every form that was tried did; "
+        "null until it was measured.",
+    )
     dataset: dict[str, Any] | None = Field(default=None, description="The training data: digest, fraction and seed.")
     metrics: dict[str, Any] = {}
     sizes: dict[str, Any] = Field(default={}, description="Module size per class, as a part of the original.")
@@ -483,12 +488,13 @@ class Health(_Answer):
 
 
 class Readiness(_Answer):
-    """What works now: `registry` decides readiness; without `redis` only jobs are refused."""
+    """What works now: registry and device decide readiness; without `redis` only jobs are refused."""
 
     status: Literal["ready", "not ready"]
     registry: str = Field(examples=["ok"])
     redis: str = Field(examples=["ok"])
     device: str = Field(examples=["cpu"])
+    device_state: str = Field(default="ok", examples=["ok"])
 
 
 class ErrorItem(_Answer):

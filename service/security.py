@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from fastapi import Request
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moda_core.errors import TooLarge
@@ -15,14 +15,24 @@ from service.errors import problem_response
 __all__ = ["BodyLimit", "KnownHosts", "SameOrigin", "SecurityHeaders"]
 
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-_PROBES = {"/healthz", "/readyz"}  # asked by address, and they tell nothing worth hiding
+_PROBES = {
+    "/healthz",
+    "/readyz",
+    "/v2/health/live",
+    "/v2/health/ready",
+}  # asked by address, and they tell nothing worth hiding
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _PAGE = (
-    "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'"
+    b"default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
+    b"form-action 'self'; frame-ancestors 'none'"
 )
 # Swagger UI writes style attributes.
-_DOCS = f"{_PAGE}; style-src 'self' 'unsafe-inline'"
+_DOCS = _PAGE + b"; style-src 'self' 'unsafe-inline'"
+_CAREFUL = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+)
 
 
 class BodyLimit:
@@ -166,11 +176,8 @@ class SecurityHeaders:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers["X-Frame-Options"] = "DENY"
-                headers["Referrer-Policy"] = "no-referrer"
-                headers["Content-Security-Policy"] = _DOCS if scope["path"] == "/docs" else _PAGE
+                policy = _DOCS if scope["path"] == "/docs" else _PAGE
+                message.setdefault("headers", []).extend((*_CAREFUL, (b"content-security-policy", policy)))
             await send(message)
 
         await self.app(scope, receive, guarded)

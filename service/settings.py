@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.inference.limits import Limits
+
 __all__ = ["Settings"]
 
 _MEBIBYTE = 2**20
@@ -25,7 +27,12 @@ class Settings(BaseSettings):
         max_body_bytes: of any request but an upload of a model or data set.
         max_upload_bytes: of those.
         max_pixels: of all images of one prediction together.
+        forms: forms of executables to try beside the plain and the folded one, written with commas: `compiled`
+            (torch.compile), `captured` (CUDA graphs), `bf16`. What is fastest and right is measured.
         cache_bytes: of composed and loaded models kept ready.
+        max_batch: images of one forward pass.
+        max_queue: images of predictions that may wait or run; more are refused with 429.
+        timeout_s: after which a prediction that is not there is given up with 504; a caller may ask for less.
     """
 
     model_config = SettingsConfigDict(env_prefix="MODA_", env_ignore_empty=True, frozen=True, extra="ignore")
@@ -41,22 +48,32 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=64 * _MEBIBYTE, gt=0)
     max_upload_bytes: int = Field(default=8192 * _MEBIBYTE, gt=0)
     max_pixels: int = Field(default=50_000_000, gt=0)
+    forms: Annotated[tuple[Literal["bf16", "compiled", "captured"], ...], NoDecode] = ()
     cache_bytes: int = Field(default=1024 * _MEBIBYTE, ge=0)
+
+    max_batch: int = Field(default=32, gt=0)
+    max_queue: int = Field(default=1024, gt=0)
+    timeout_s: float = Field(default=30.0, gt=0)
 
     @field_validator("home", "import_dir")
     @classmethod
     def _expanded(cls, path: Path | None) -> Path | None:
         return path and path.expanduser()
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "forms", mode="before")
     @classmethod
-    def _listed(cls, hosts: Any) -> Any:
-        return [host.strip() for host in hosts.split(",") if host.strip()] if isinstance(hosts, str) else hosts
+    def _listed(cls, names: Any) -> Any:
+        return [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else names
 
     @property
     def registry_location(self) -> str:
         """The folder or URL of the registry."""
         return self.registry or str(self.home / "registry")
+
+    @property
+    def limits(self) -> Limits:
+        """What predictions are taken on at a time."""
+        return Limits(max_batch=self.max_batch, max_queue=self.max_queue, timeout_s=self.timeout_s)
 
     @property
     def uploads(self) -> Path:

@@ -1,8 +1,11 @@
-"""What the service tells its operator: one JSON line per request, and counters for Prometheus."""
+"""What the service tells its operator of every request: its id, one JSON line, its counts and times."""
 
 from __future__ import annotations
 
+import logging
+import os
 import re
+import sys
 import time
 import uuid
 from collections.abc import MutableMapping
@@ -10,59 +13,21 @@ from typing import Any
 
 import structlog
 from fastapi import Request
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import problem_response
+from service.metrics import Metrics
 
-__all__ = ["Metrics", "RequestTelemetry", "request_logger"]
+__all__ = ["RequestTelemetry", "is_exported", "note", "request_logger", "server_timing"]
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_UNLOGGED = {"/healthz", "/readyz", "/metrics"}
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
-
-
-class Metrics:
-    """The counters of one service process, in a registry of their own."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "moda_http_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
-        )
-        self.duration = Histogram(
-            "moda_http_request_duration_seconds",
-            "From the first byte of a request to the last of its answer.",
-            ("method", "route"),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.images = Counter("moda_images_predicted", "Images classified.", registry=self.registry)
-        self.inference = Histogram(
-            "moda_inference_seconds",
-            "Time that the device spent on one request's images.",
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.loads = Histogram(
-            "moda_model_load_seconds",
-            "From a model that is not in memory to one that can predict.",
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.cached_models = Gauge("moda_cached_models", "Models ready to predict.", registry=self.registry)
-        self.cached_bytes = Gauge("moda_cached_bytes", "Bytes that they hold.", registry=self.registry)
-
-    def exposition(self) -> bytes:
-        """All of them in Prometheus's text format."""
-        return generate_latest(self.registry)
+_UNLOGGED = {"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
 
 
 def request_logger() -> Any:
     """A logger that writes one JSON object per line to standard output."""
     return structlog.wrap_logger(
-        structlog.PrintLogger(),
+        structlog.WriteLogger(sys.stdout),
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
@@ -70,7 +35,26 @@ def request_logger() -> Any:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-    )
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    ).bind()
+
+
+def is_exported() -> bool:
+    """Whether the environment names a place for OpenTelemetry's spans, metrics or logs."""
+    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    return any(os.environ.get(f"OTEL_EXPORTER_OTLP_{part}ENDPOINT") for part in ("", "TRACES_", "METRICS_", "LOGS_"))
+
+
+def note(scope: Scope, **members: Any) -> None:
+    """Add to the line that will be logged of a request."""
+    scope["state"].setdefault("noted", {}).update(members)
+
+
+def server_timing(**seconds: float) -> str:
+    """The value of a `Server-Timing` header."""
+    return ", ".join(f"{stage};dur={1e3 * spent:.3f}" for stage, spent in seconds.items())
 
 
 class RequestTelemetry:
@@ -87,7 +71,7 @@ class RequestTelemetry:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope))
+        request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         started, status = time.perf_counter(), 0
 
@@ -95,7 +79,7 @@ class RequestTelemetry:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                message.setdefault("headers", []).append((b"x-request-id", request_id.encode("ascii")))
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -114,13 +98,14 @@ class RequestTelemetry:
         method, route = scope["method"], _route(scope)
         if route in _UNLOGGED:
             return
-        self.metrics.requests.labels(method, route, status).inc()
-        self.metrics.duration.labels(method, route).observe(seconds)
-        self.logger.info("request", method=method, route=route, status=status, duration_ms=round(seconds * 1e3, 2))
+        self.metrics.requested(method, route, status, seconds)
+        noted = scope["state"].get("noted", {})
+        took = round(seconds * 1e3, 2)
+        self.logger.info("request", method=method, route=route, status=status, duration_ms=took, **noted)
 
 
-def _request_id(headers: Headers) -> str:
-    given = headers.get("x-request-id", "")
+def _request_id(scope: Scope) -> str:
+    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 

@@ -25,7 +25,18 @@ from moda_core.specs import InputSpec
 from moda_core.structure.sliced import SlicedModel
 from moda_core.training.surroundings import full_float32
 
-__all__ = ["FORMS", "KINDS", "Component", "Executable", "Form", "check_form", "executable", "on_device", "reference"]
+__all__ = [
+    "FORMS",
+    "KINDS",
+    "Component",
+    "Executable",
+    "Form",
+    "check_form",
+    "executable",
+    "inputs_of",
+    "on_device",
+    "reference",
+]
 
 Form = Literal["plain", "folded", "bf16", "compiled", "captured"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -87,7 +98,7 @@ def executable(model: Model, form: Form = "folded", device: torch.device | str =
         plain = network(model, device)
         return Executable(plain, labels=plain.labels, inputs=plain.inputs, form=form, device=device)
     built = on_device(_built(model, KINDS[form], _folded_body), device)
-    return Executable(built, labels=model.labels, inputs=_inputs(model), form=form, device=device)
+    return Executable(built, labels=model.labels, inputs=inputs_of(model), form=form, device=device)
 
 
 def check_form(form: Form, device: torch.device | str) -> None:
@@ -146,7 +157,7 @@ class _Patched(nn.Module):
 
     def __init__(self, weak: nn.Module, strong: nn.Module, model: PatchedModel, kind: torch.dtype) -> None:
         super().__init__()
-        self.weak, self.strong, self.count = weak, strong, len(_inputs(model.weak))
+        self.weak, self.strong, self.count = weak, strong, len(inputs_of(model.weak))
         self.position = model.labels.index(model.label)
         self.register_buffer("weight", model.weight.detach().to(kind), persistent=False)
         self.register_buffer("bias", model.bias.detach().to(kind), persistent=False)
@@ -179,9 +190,10 @@ def _folded_body(model: TrainedModel | ModularModel) -> fx.GraphModule:
     return folded(traced_network(model.architecture, model.weights))
 
 
-def _inputs(model: Model) -> tuple[InputSpec, ...]:
+def inputs_of(model: Model) -> tuple[InputSpec, ...]:
+    """One rule per argument of a model's executable: a patched model has one per component."""
     if isinstance(model, PatchedModel):
-        return (*_inputs(model.weak), *_inputs(model.strong))
+        return (*inputs_of(model.weak), *inputs_of(model.strong))
     return (model.input,)
 
 

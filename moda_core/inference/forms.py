@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from moda_core.errors import ModaError
+from moda_core.errors import Cancelled, ModaError
 from moda_core.inference.executables import FORMS, Executable, Form, executable, reference
 from moda_core.modularity.models import Model
 from moda_core.specs import InputSpec
+from moda_core.training.surroundings import never
 
 __all__ = ["BF16_BOUND", "FLOAT32_RATIO", "LARGE_BATCH", "MOST_CHANGED", "Choice", "FormReport", "choose"]
 
@@ -28,8 +29,9 @@ LARGE_BATCH = 32
 FLOAT32_RATIO = 10.0
 """A float32 form may err this many times as much as the plain one does."""
 BF16_BOUND = 3e-2
-"""bfloat16 rounds to 8 bits, by at most 2^-9 = 0.2 % at a time; roundings add up as their root, and some 200
-of them (two per layer of a deep network, its weights and its activations) make 2.8 %. A larger error is a mistake."""
+"""bfloat16 rounds to 8 bits, by at most 2^-9 = 0.2 % at a time. Roundings add up as their root, and some 200 of
+them (a few for each layer of a deep network) make 2.8 %. Where logits vary little beside their size the error is
+larger, and bfloat16 is refused."""
 MOST_CHANGED = 1e-3
 """The share of answers to real images that bfloat16 may change."""
 
@@ -89,6 +91,7 @@ def choose(
     images: Pixels | None = None,
     rounds: int = 7,
     build: Build = executable,
+    cancelled: Callable[[], bool] = never,
 ) -> Choice:
     """The form in which a root model, and whatever is composed of it, should be run.
 
@@ -99,15 +102,33 @@ def choose(
         images: real ones, fitted to the model's inputs, one tensor per input; without them ``bf16`` never holds.
         rounds: of timing, in each of which every form takes its turn.
         build: makes the executables.
+        cancelled: asked every few hundred images.
+
+    Raises:
+        Cancelled: when `cancelled` said so.
     """
-    return _Trial(model, device, images, build).choice([form for form in FORMS if form in {*_ALWAYS, *allow}], rounds)
+
+    def going_on() -> None:
+        if cancelled():
+            raise Cancelled("the choice of a form")
+
+    return _Trial(model, device, images, build, going_on).choice(
+        [form for form in FORMS if form in {*_ALWAYS, *allow}], rounds
+    )
 
 
 class _Trial:
     """One model's forms, compared on the same images."""
 
-    def __init__(self, model: Model, device: torch.device | str, images: Pixels | None, build: Build) -> None:
-        self.model, self.device, self.build = model, device, build
+    def __init__(
+        self,
+        model: Model,
+        device: torch.device | str,
+        images: Pixels | None,
+        build: Build,
+        going_on: Callable[[], None],
+    ) -> None:
+        self.model, self.device, self.build, self.going_on = model, device, build, going_on
         self.plain = build(model, "plain", device)
         self.real = len(images[0]) if images else 0
         given = images if images and self.real else tuple(_drawn(rule) for rule in self.plain.inputs)
@@ -118,7 +139,8 @@ class _Trial:
 
     def choice(self, forms: Sequence[Form], rounds: int) -> Choice:
         found = {form: self._tried(form) for form in forms}
-        times = _timed({form: asked for form, (_, asked) in found.items() if asked is not None}, self.pixels, rounds)
+        built = {form: asked for form, (_, asked) in found.items() if asked is not None}
+        times = _timed(built, self.pixels, rounds, self.going_on)
         reports = tuple(
             FormReport(
                 **asdict(report) | dict(zip(("single_ms", "image_ms"), times.get(report.form, ()), strict=False))
@@ -130,6 +152,7 @@ class _Trial:
         return Choice(form=fastest, device=str(self.plain.device), images=self.real, reports=reports)
 
     def _tried(self, form: Form) -> tuple[FormReport, Executable | None]:
+        self.going_on()
         try:
             asked = self.plain if form == "plain" else self.build(self.model, form, self.device)
             answers = _answers(asked, self.checked)
@@ -178,13 +201,16 @@ def _error(found: Float[Tensor, "images classes"], exact: Float[Tensor, "images 
     return float((found.double() - exact).abs().max() / exact.std(0).max())
 
 
-def _timed(asked: dict[Form, Executable], pixels: Pixels, rounds: int) -> dict[Form, tuple[float, float]]:
+def _timed(
+    asked: dict[Form, Executable], pixels: Pixels, rounds: int, going_on: Callable[[], None]
+) -> dict[Form, tuple[float, float]]:
     """Milliseconds of one image alone, and of one among many; medians of rounds in which the forms take turns."""
     many = tuple(given.repeat(-(-LARGE_BATCH // len(given)), 1, 1, 1)[:LARGE_BATCH] for given in pixels)
     batches = tuple(given[:1] for given in pixels), many
     times: dict[tuple[Form, int], list[float]] = {}
     for turn in range(rounds + 1):
         for form, one in asked.items():
+            going_on()
             for place, batch in enumerate(batches):
                 began = perf_counter()
                 one(*batch).cpu()

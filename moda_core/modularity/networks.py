@@ -18,7 +18,7 @@ from moda_core.structure.slicing import plan
 from moda_core.structure.unitgraph import unit_graph
 from moda_core.training.surroundings import full_float32
 
-__all__ = ["Network", "full_network", "network", "predict", "splice"]
+__all__ = ["Network", "full_network", "logits", "network", "predict", "splice"]
 
 
 class Network(nn.Module):
@@ -104,15 +104,22 @@ def splice(
 def predict(
     asked: Network, images: Sequence[UInt8[Tensor, "_channels _height _width"]]
 ) -> Float[Tensor, "images classes"]:
-    """Class probabilities of raw images of any size and colour.
+    """Class probabilities of raw images of any size and colour."""
+    return logits(asked, images).softmax(1)
+
+
+def logits(
+    asked: Network, images: Sequence[UInt8[Tensor, "_channels _height _width"]]
+) -> Float[Tensor, "images classes"]:
+    """Logits of raw images of any size and colour, on the CPU.
 
     The images are fitted to the network's input; inputs that are alike are fitted once.
     """
     device = next(iter(asked.parameters())).device
     fitted = {rule: torch.cat([fit(image[None], rule) for image in images]).to(device) for rule in set(asked.inputs)}
     with torch.inference_mode(), full_float32():
-        logits: Tensor = asked(*(fitted[rule] for rule in asked.inputs))
-    return logits.softmax(1).cpu()
+        answer: Tensor = asked(*(fitted[rule] for rule in asked.inputs))
+    return answer.cpu()
 
 
 def _sliced(model: ModularModel) -> nn.Module:

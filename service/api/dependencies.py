@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, FastAPI, Request
 
 from moda_core.storage.registry import Registry
 from service.inference.decoding import Decoder
 from service.inference.engine import Engine
+from service.inference.servables import Servables
+from service.metrics import Metrics
+from service.oip.residents import Residents
 from service.settings import Settings
-from service.telemetry import Metrics
 from worker.jobs import Jobs
 
-__all__ = ["Parts", "ServiceParts"]
+__all__ = ["Parts", "ServiceParts", "parts_of_app"]
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,20 @@ class ServiceParts:
     jobs: Jobs
     engine: Engine
     decoder: Decoder
+    servables: Servables
     metrics: Metrics
+    residents: Residents
 
 
-def _parts(request: Request) -> ServiceParts:
-    parts = request.app.state.parts
+def parts_of_app(app: FastAPI) -> ServiceParts:
+    """The parts of an application that has started."""
+    parts = app.state.parts
     assert isinstance(parts, ServiceParts)
     return parts
+
+
+async def _parts(request: Request) -> ServiceParts:
+    return parts_of_app(request.app)
 
 
 Parts = Annotated[ServiceParts, Depends(_parts)]

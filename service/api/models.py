@@ -51,8 +51,9 @@ def upload(
 
 @router.get("/models/{ref}")
 def model(ref: str, parts: Parts) -> Model:
-    """A model with everything that its manifest says."""
-    return _model(parts.registry, parts.registry.resolve(ref))
+    """A model with everything that its manifest says, and how it runs here."""
+    found = parts.registry.resolve(ref)
+    return _model(parts.registry, found).model_copy(update={"serving": parts.engine.forms.choice(found.digest)})
 
 
 @router.delete("/models/{ref}", status_code=204)

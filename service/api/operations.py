@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from moda_core.errors import ModaError, Unavailable
 from service import __version__
 from service.api.dependencies import Parts
+from service.readiness import readiness
 from service.schemas import Health, Readiness
 
 __all__ = ["router"]
@@ -21,21 +21,11 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready."}})
-def readyz(parts: Parts, response: Response) -> Readiness:
-    """The registry can be used; whether jobs can be submitted stands beside it."""
-    registry = redis = "ok"
-    try:
-        parts.registry.check()
-    except ModaError as error:
-        registry = str(error)
-        response.status_code = 503
-    try:
-        parts.jobs.check()
-    except Unavailable as error:
-        redis = str(error)
-    return Readiness(
-        status="ready" if registry == "ok" else "not ready", registry=registry, redis=redis, device=parts.engine.device
-    )
+async def readyz(parts: Parts, response: Response) -> Readiness:
+    """Registry and device can be used; whether jobs can be submitted stands beside it."""
+    found = await readiness(parts)
+    response.status_code = 200 if found.status == "ready" else 503
+    return found
 
 
 @router.get(

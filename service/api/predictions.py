@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
 
 from moda_core.errors import InvalidInput, UnsupportedType
 from service.answers import prediction_answer
-from service.api.dependencies import Parts
+from service.api.dependencies import ServiceParts, parts_of_app
+from service.api.forms import parts_of
+from service.api.patience import unless_gone
 from service.inference.decoding import EncodedImage, from_base64
-from service.inference.servables import servable
+from service.inference.engine import Prediction
+from service.inference.servables import Servable
 from service.schemas import PredictionList, PredictRequest
+from service.telemetry import note, server_timing
 
-__all__ = ["router"]
+__all__ = ["answer", "router"]
 
 router = APIRouter(tags=["inference"])
+
+TIMEOUT = "X-Request-Timeout-Seconds"
+"""The header by which a caller says how long it will wait."""
 
 _MAX_IMAGES = 1024
 _IMAGE = {"type": "string", "format": "binary"}
@@ -60,32 +67,80 @@ class _Asked:
     threshold: str | int | float | None = None
 
 
-@router.post("/predict", openapi_extra=_BODY)
+@router.post("/predict", openapi_extra=_BODY, response_model=PredictionList)
 async def predict(
     request: Request,
-    parts: Parts,
     model: Annotated[
         str | None, Query(max_length=200, description="With an `image/*` body: a model reference or composition id.")
     ] = None,
-) -> PredictionList:
+    classes: Annotated[
+        list[str] | None, Query(description="With an `image/*` body: compose the model for these classes first.")
+    ] = None,
+    threshold: Annotated[str | None, Query(description="With an `image/*` body: τ of that composition.")] = None,
+    timeout_s: Annotated[
+        str | None, Header(alias=TIMEOUT, description="Give up after so many seconds, with 504.")
+    ] = None,
+) -> Response:
     """Classify one or more images.
 
     `model` is a reference or a composition's id; with `classes` the model is composed for them
     first. Probabilities stand in the order of `classes` in the answer, which is that of the request.
     """
-    asked = await _asked(request, model)
-    meant = await run_in_threadpool(servable, parts.registry, asked.model, asked.classes, asked.threshold)
-    images = await parts.decoder.decode(asked.images)
-    predicted = await parts.engine.predict(meant, images)
-    return prediction_answer(meant, predicted.labels, predicted.probabilities)
+    del model, classes, threshold, timeout_s  # `answer` reads them, with or without FastAPI before it
+    return await answer(request)
 
 
-async def _asked(request: Request, model: str | None) -> _Asked:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+async def answer(request: Request) -> Response:
+    """What `POST /predict` answers, from the request alone."""
+    parts = parts_of_app(request.app)
+    timeout_s, asked = _timeout(request), await _asked(request)
+    meant = await parts.servables.find(asked.model, asked.classes, asked.threshold)
+    predicted = await unless_gone(request, parts.engine.predict(meant, asked.images, timeout_s=timeout_s))
+    if predicted is None:
+        parts.metrics.rejected("gone")
+        return Response(status_code=499)
+    return _rendered(request, parts, meant, predicted)
+
+
+def _rendered(request: Request, parts: ServiceParts, meant: Servable, predicted: Prediction) -> Response:
+    """The answer as JSON, and where its time went."""
+    begun = time.perf_counter()
+    body = prediction_answer(meant, predicted.labels, predicted.probabilities).model_dump_json()
+    encode = time.perf_counter() - begun
+    parts.metrics.encoded(encode)
+    stages = predicted.stages
+    note(
+        request.scope,
+        model_digest=meant.model,
+        images=len(predicted.probabilities),
+        batch_size=stages.batch,
+        queue_ms=round(1e3 * stages.queue, 3),
+        infer_ms=round(1e3 * stages.forward, 3),
+    )
+    timing = server_timing(decode=stages.decode, queue=stages.queue, forward=stages.forward, encode=encode)
+    return Response(body, media_type="application/json", headers={"Server-Timing": timing})
+
+
+def _timeout(request: Request) -> float | None:
+    given = request.headers.get(TIMEOUT)
+    if given is None:
+        return None
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise InvalidInput(TIMEOUT, given, "not a length of time", "give a number of seconds above 0")
+    return seconds
+
+
+async def _asked(request: Request) -> _Asked:
+    content_type = request.headers.get("content-type", "")
+    media_type = content_type.partition(";")[0].strip().lower()
     if media_type.startswith("image/"):
-        return _Asked(_named(model), [EncodedImage("image", await request.body())])
+        return _from_query(request, await request.body())
     if media_type == "multipart/form-data":
-        return await _from_form(request)
+        return _from_form(await request.body(), content_type)
     if media_type == "application/json":
         # 60 MiB of it take half a second to read: not on the event loop.
         return await run_in_threadpool(_from_json, await request.body())
@@ -99,6 +154,12 @@ def _named(model: str | None) -> str:
     return model
 
 
+def _from_query(request: Request, body: bytes) -> _Asked:
+    query = request.query_params
+    images = [EncodedImage("image", body)]
+    return _Asked(_named(query.get("model")), images, query.getlist("classes") or None, query.get("threshold"))
+
+
 def _from_json(body: bytes) -> _Asked:
     try:
         asked = PredictRequest.model_validate_json(body)
@@ -109,23 +170,14 @@ def _from_json(body: bytes) -> _Asked:
     return _Asked(asked.model, images, asked.classes, asked.threshold)
 
 
-async def _from_form(request: Request) -> _Asked:
-    try:
-        form = await request.form(max_files=_MAX_IMAGES, max_fields=_MAX_IMAGES)
-    except HTTPException as error:
-        remedy = f"send multipart/form-data with at most {_MAX_IMAGES} images and as many other parts"
-        raise InvalidInput("body", None, str(error.detail).rstrip("."), remedy) from error
-    try:
-        return await _from_parts(form)
-    finally:
-        await form.close()
-
-
-async def _from_parts(form: FormData) -> _Asked:
-    files = [part for part in form.getlist("image") if isinstance(part, UploadFile)]
+def _from_form(body: bytes, content_type: str) -> _Asked:
+    found = parts_of(body, content_type, most=2 * _MAX_IMAGES)
+    files = [part for part in found if part.name == "image" and part.file_name is not None]
     if not files:
         raise InvalidInput("image", None, "no image file", "send one part named image per image, with a file name")
-    images = [EncodedImage(f"image[{index}]", await part.read()) for index, part in enumerate(files)]
-    text = {key: value for key, value in form.items() if isinstance(value, str)}
-    classes = [value for value in form.getlist("classes") if isinstance(value, str)]
+    if len(files) > _MAX_IMAGES:
+        raise InvalidInput("body", f"{len(files)} images", "too many images", f"send at most {_MAX_IMAGES} images")
+    images = [EncodedImage(f"image[{index}]", bytes(part.data)) for index, part in enumerate(files)]
+    text = {part.name: part.text for part in found if part.file_name is None}
+    classes = [part.text for part in found if part.name == "classes" and part.file_name is None]
     return _Asked(_named(text.get("model")), images, classes or None, text.get("threshold"))

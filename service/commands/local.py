@@ -101,7 +101,7 @@ def predict_here(
     images = [decode(content, field=str(file)) for file, content in zip(files, contents, strict=True)]
     answering = network(_loaded(registry, meant), chosen_device(device))
     probabilities = predict(answering, images)
-    answer = prediction_answer(meant, answering.labels, probabilities)
+    answer = prediction_answer(meant, answering.labels, probabilities.tolist())
     show(as_plain(answer), as_json=as_json, people=lambda: prediction_table(files, answer))
 
 

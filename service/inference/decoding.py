@@ -1,18 +1,20 @@
-"""Images as they arrive, decoded beside the event loop and within one budget of pixels."""
+"""Images as they arrive, decoded and fitted beside the event loop, within one budget of pixels."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from moda_core.data.images import decode
+from moda_core.data.images import decode, fit
 from moda_core.errors import TooLarge, UnreadableImage
+from moda_core.specs import InputSpec
 
 __all__ = ["Decoder", "EncodedImage", "from_base64"]
 
@@ -47,7 +49,7 @@ def from_base64(field: str, text: str) -> EncodedImage:
 
 
 class Decoder:
-    """Decodes the images of a request in a thread.
+    """Decodes and fits the images of a request in a thread.
 
     Args:
         max_pixels: of all images of one request together.
@@ -65,9 +67,27 @@ class Decoder:
             UnreadableImage: for bytes that are no whole image.
             TooLarge: for more pixels than the limit, before any of them is decoded.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._decode, images)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._decoded, images)
 
-    def _decode(self, images: Sequence[EncodedImage]) -> list[_Pixels]:
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run something in one of the threads; it tells its own end."""
+        self._threads.submit(work)
+
+    def fitted(
+        self, images: Sequence[EncodedImage | _Pixels], rules: Sequence[InputSpec]
+    ) -> tuple[UInt8[Tensor, "images _channels _size _size"], ...]:
+        """The images as a network takes them, one tensor for each of its inputs; for use in one of the threads.
+
+        Raises:
+            UnreadableImage, TooLarge: as `decode` does.
+        """
+        encoded = [image for image in images if isinstance(image, EncodedImage)]
+        decoded = iter(self._decoded(encoded))
+        pixels = [next(decoded) if isinstance(image, EncodedImage) else image for image in images]
+        fitted = {rule: _joined([fit(image[None], rule) for image in pixels]) for rule in set(rules)}
+        return tuple(fitted[rule] for rule in rules)
+
+    def _decoded(self, images: Sequence[EncodedImage]) -> list[_Pixels]:
         decoded: list[_Pixels] = []
         left = self.max_pixels
         for image in images:
@@ -85,3 +105,7 @@ class Decoder:
     def close(self) -> None:
         """Wait for what is being decoded, and end the threads."""
         self._threads.shutdown()
+
+
+def _joined(images: Sequence[Tensor]) -> Tensor:
+    return images[0] if len(images) == 1 else torch.cat(tuple(images))

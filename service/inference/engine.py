@@ -1,132 +1,224 @@
-"""Predictions: models loaded or composed once, kept while they fit, and run one batch at a time."""
+"""Predictions: admitted while there is room, decoded, batched by model, answered before their time is up."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from moda_core.modularity.composition import compose
-from moda_core.modularity.measures import CompositionSize, composition_size
-from moda_core.modularity.models import Model, ModularModel, PatchedModel
-from moda_core.modularity.networks import Network, network, predict
+from moda_core.errors import DeadlineExceeded, Overloaded, Unavailable
 from moda_core.storage.registry import Registry
-from service.inference.cache import ByteCache
+from service.inference.batching import Batcher, Outcome, Ticket
+from service.inference.decoding import Decoder, EncodedImage
+from service.inference.device import transfers_of
+from service.inference.forms import Forms
+from service.inference.lanes import ProbeLane, Scores
+from service.inference.limits import Limits
+from service.inference.ready import ReadyModel, ReadyModels
 from service.inference.servables import Servable
-from service.telemetry import Metrics
+from service.metrics import Metrics
 
-__all__ = ["Engine", "Executable", "Prediction"]
+__all__ = ["Engine", "Image", "Prediction", "Stages"]
+
+_CHECK_S = 5.0
+
+Image = EncodedImage | UInt8[Tensor, "channels height width"]
+"""A file, or decoded pixels of any size and colour."""
 
 
 @dataclass(frozen=True)
-class Executable:
-    """A model on its device, ready to run.
+class Stages:
+    """Where the time of a request went, in seconds, and how many images shared its forward pass."""
 
-    Attributes:
-        size: what a composition keeps of its original; None for a stored model.
-    """
-
-    network: Network
-    size: CompositionSize | None
-    size_bytes: int
+    decode: float
+    queue: float
+    forward: float
+    batch: int
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Probabilities of some images, one column per label."""
+    """Scores of some images, one column per label.
+
+    Attributes:
+        probabilities: one row per image.
+    """
 
     labels: tuple[str, ...]
-    probabilities: Float[Tensor, "images classes"]
+    logits: Float[Tensor, "images classes"]
+    probabilities: list[list[float]]
+    stages: Stages
 
 
 class Engine:
-    """Runs servables on one device.
+    """Answers for one device."""
 
-    One thread owns the device's forward passes. Loading and composing happen in another, so that a
-    new model does not hold up those that are being served.
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        forms: Forms,
+        cache_bytes: int,
+        decoder: Decoder,
+        metrics: Metrics,
+        limits: Limits,
+    ) -> None:
+        self.device, self.forms, self.limits, self._decoder, self._metrics = (
+            forms.device,
+            forms,
+            limits,
+            decoder,
+            metrics,
+        )
+        transfers = transfers_of(self.device)
+        self.models = ReadyModels(registry, forms=forms, transfers=transfers, cache_bytes=cache_bytes, metrics=metrics)
+        self.batcher = Batcher(max_batch=limits.max_batch, overlap=transfers.overlap, ran=self._ran)
+        self._probe = ProbeLane(self.device)
+        self._taken_on = 0
+        self._images_per_s = 0.0
+        metrics.queue_depth.set_function(lambda: self._taken_on)
+        if self.device.startswith("cuda"):
+            metrics.device_memory.set_function(torch.cuda.memory_allocated)
 
-    Args:
-        device: ``cpu`` or a CUDA device.
-        cache_bytes: of networks kept ready, and as much again of the (memory-mapped) models that
-            compositions are cut from.
-    """
-
-    def __init__(self, registry: Registry, *, device: str, cache_bytes: int, metrics: Metrics) -> None:
-        self.device, self._registry, self._metrics = device, registry, metrics
-        self._executables: ByteCache[Executable] = ByteCache(cache_bytes, lambda held: held.size_bytes)
-        self._sources: ByteCache[Model] = ByteCache(cache_bytes, _model_bytes)
-        self._forward = ThreadPoolExecutor(1, thread_name_prefix="forward")
-        self._loading = ThreadPoolExecutor(1, thread_name_prefix="load")
-
-    async def ready(self, servable: Servable) -> Executable:
+    async def ready(self, servable: Servable) -> ReadyModel:
         """The servable, loaded or composed unless it is at hand.
 
         Raises:
             NotFound: when the model is no longer stored.
             StorageFailure: when it cannot be read.
         """
-        executable = await self._executables.get(servable.key, lambda: self._made(servable))
-        self._metrics.cached_models.set(len(self._executables))
-        self._metrics.cached_bytes.set(self._executables.used_bytes)
-        return executable
+        return await self.models.get(servable)
 
-    async def predict(self, servable: Servable, images: Sequence[UInt8[Tensor, "channels height width"]]) -> Prediction:
-        """Probabilities of decoded images of any size, with one column per label of the servable."""
-        executable = await self.ready(servable)
-        loop = asyncio.get_running_loop()
-        probabilities = await loop.run_in_executor(self._forward, self._run, executable.network, images)
-        self._metrics.images.inc(len(images))
-        return Prediction(tuple(executable.network.labels), probabilities)
+    async def predict(
+        self, servable: Servable, images: Sequence[Image], *, timeout_s: float | None = None
+    ) -> Prediction:
+        """Scores of images of any size, with one column per label of the servable.
+
+        Cancelled, it is taken out of the queue.
+
+        Args:
+            servable: what answers.
+            images: files, or pixels of any size and colour.
+            timeout_s: the service's own limit, or a shorter one.
+
+        Raises:
+            Overloaded: when too much waits already.
+            DeadlineExceeded: when the time is up.
+            UnreadableImage, TooLarge: for an image that cannot be used.
+            NotFound, StorageFailure: as for `ready`.
+        """
+        ends_at = time.monotonic() + min(timeout_s or math.inf, self.limits.timeout_s)
+        self._take_on(len(images))
+        try:
+            with self.models.cache.in_use(servable.key):
+                model = self.models.cache.find(servable.key) or await self._in_time(servable, ends_at)
+                return await self._answered(model, images, ends_at)
+        finally:
+            self._taken_on -= len(images)
+
+    async def check(self) -> None:
+        """Let the device add two numbers, behind what runs now.
+
+        Raises:
+            Unavailable: when it does not, or its thread is gone.
+        """
+        answer: asyncio.Future[Outcome[float]] = asyncio.get_running_loop().create_future()
+        self.batcher.put(Ticket(self._probe, None, 0, answer))
+        try:
+            await asyncio.wait_for(answer, _CHECK_S)
+        except (TimeoutError, RuntimeError) as error:
+            problem = f"the device {self.device} does not answer ({str(error) or f'within {_CHECK_S} s'})"
+            raise Unavailable(problem, "look at the service's log and at the device, then restart it") from error
+
+    def pin(self, servable: Servable) -> None:
+        """Keep the servable in memory once it is ready, until `unpin`; it need not be there yet."""
+        self.models.cache.pin(servable.key)
+
+    def unpin(self, servable: Servable) -> None:
+        """Let the servable make room for others again."""
+        self.models.cache.unpin(servable.key)
+
+    def drop(self, servable: Servable) -> None:
+        """Forget the servable now; what runs on it finishes."""
+        self.models.cache.drop(servable.key)
 
     def close(self) -> None:
-        """Wait for what is running, and end the threads."""
-        self._loading.shutdown()
-        self._forward.shutdown()
+        """Answer what was taken on, and end the threads."""
+        self.forms.close()
+        self.models.close()
+        self.batcher.close()
 
-    async def _made(self, servable: Servable) -> Executable:
-        loop, started = asyncio.get_running_loop(), time.perf_counter()
-        source = await self._sources.get(servable.model, lambda: self._loaded(servable.model))
-        executable = await loop.run_in_executor(self._loading, self._assembled, servable, source)
-        self._metrics.loads.observe(time.perf_counter() - started)
-        return executable
+    def _take_on(self, images: int) -> None:
+        if self._taken_on and self._taken_on + images > self.limits.max_queue:
+            self._metrics.rejected("queue-full")
+            seconds = self._taken_on / self._images_per_s if self._images_per_s else 1.0
+            raise Overloaded(
+                f"{self._taken_on} images wait for an answer already",
+                "try again later, or send fewer at a time",
+                max(1, math.ceil(min(seconds, 60.0))),
+            )
+        self._taken_on += images
 
-    async def _loaded(self, digest: str) -> Model:
-        return await asyncio.get_running_loop().run_in_executor(self._loading, self._registry.model, digest)
+    async def _in_time(self, servable: Servable, ends_at: float) -> ReadyModel:
+        try:
+            return await asyncio.wait_for(self.models.get(servable), ends_at - time.monotonic())
+        except TimeoutError as error:
+            raise self._late() from error
 
-    def _assembled(self, servable: Servable, source: Model) -> Executable:
-        size = None
-        if servable.recipe is not None:
-            assert isinstance(source, ModularModel)
-            source = compose(source, servable.labels, servable.recipe.threshold)
-            size = composition_size(source, self._known_overlaps(servable))
-        assembled = network(source, self.device)
-        return Executable(assembled, size, _network_bytes(assembled))
+    async def _answered(self, model: ReadyModel, images: Sequence[Image], ends_at: float) -> Prediction:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Outcome[Scores]] = loop.create_future()
+        began = time.perf_counter()
+        self._decoder.submit(partial(self._queue, model, images, answer))
+        timer = loop.call_later(max(0.0, ends_at - time.monotonic()), self._give_up, answer)
+        try:
+            outcome = await answer
+        finally:
+            timer.cancel()
+        stages = Stages(
+            outcome.queued_at - began,
+            outcome.started_at - outcome.queued_at,
+            outcome.finished_at - outcome.started_at,
+            outcome.batch,
+        )
+        self._metrics.answered(len(images), decode=stages.decode, queue=stages.queue, forward=stages.forward)
+        return Prediction(model.executable.labels, outcome.output.logits, outcome.output.probabilities, stages)
 
-    def _known_overlaps(self, servable: Servable) -> dict[str, dict[str, float]] | None:
-        """What the model's modules share at its own threshold, measured when it was decomposed."""
-        manifest = self._registry.manifest(servable.model)
-        measured = servable.recipe is not None and servable.recipe.threshold == manifest.threshold
-        return (manifest.overlaps or None) if measured else None
+    def _queue(self, model: ReadyModel, images: Sequence[Image], answer: asyncio.Future[Outcome[Scores]]) -> None:
+        """In a thread that decodes: the images, ready to run, into the queue; or their error to the caller."""
+        if answer.done():
+            return
+        try:
+            fitted = self._decoder.fitted(images, model.executable.inputs)
+        except Exception as error:  # noqa: BLE001 # it is the caller's
+            answer.get_loop().call_soon_threadsafe(_fail, answer, error)
+            return
+        self.batcher.put(Ticket(model.lane, fitted, len(images), answer))
 
-    def _run(self, assembled: Network, images: Sequence[Any]) -> Float[Tensor, "images classes"]:
-        started = time.perf_counter()
-        probabilities = predict(assembled, images)
-        self._metrics.inference.observe(time.perf_counter() - started)
-        return probabilities
+    def _give_up(self, answer: asyncio.Future[Outcome[Scores]]) -> None:
+        if not answer.done():
+            answer.set_exception(self._late())
+
+    def _late(self) -> DeadlineExceeded:
+        self._metrics.rejected("deadline")
+        return DeadlineExceeded(
+            "the answer was not there in time", "try again later, send fewer images, or allow more time"
+        )
+
+    def _ran(self, images: int, seconds: float) -> None:
+        """How fast answers come, smoothed: what a refused caller is told to wait is made of it."""
+        rate = images / max(seconds, 1e-6)
+        self._images_per_s = rate if not self._images_per_s else 0.9 * self._images_per_s + 0.1 * rate
+        self._metrics.batch_size.observe(images)
 
 
-def _network_bytes(assembled: Network) -> int:
-    return sum(tensor.nbytes for tensor in (*assembled.parameters(), *assembled.buffers()))
-
-
-def _model_bytes(model: Model) -> int:
-    if isinstance(model, PatchedModel):
-        return _model_bytes(model.weak) + _model_bytes(model.strong)
-    counts = model.counts.counts.values() if isinstance(model, ModularModel) else ()
-    return sum(tensor.nbytes for tensor in (*model.weights.values(), *counts))
+def _fail(answer: asyncio.Future[Outcome[Scores]], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
+
+from starlette.concurrency import run_in_threadpool
 
 from moda_core.errors import Conflict, InvalidInput, NotFound
 from moda_core.specs import check_labels, parse_threshold
@@ -12,7 +16,7 @@ from moda_core.storage.manifests import Composition, Manifest
 from moda_core.storage.references import is_digest
 from moda_core.storage.registry import Registry
 
-__all__ = ["Servable", "composition_servable", "servable"]
+__all__ = ["Servable", "Servables", "composition_servable", "servable"]
 
 _Threshold = str | int | float | None
 
@@ -33,10 +37,42 @@ class Servable:
     labels: tuple[str, ...]
     classes: tuple[str, ...]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The composition's id, else the model's digest."""
         return self.recipe.id if self.recipe else self.model
+
+
+class Servables:
+    """What requests have meant before, for as long as it still holds.
+
+    Args:
+        most: requests remembered.
+    """
+
+    def __init__(self, registry: Registry, most: int = 16_384) -> None:
+        self._registry, self._most = registry, most
+        self._known: OrderedDict[tuple[object, ...], tuple[object, Servable]] = OrderedDict()
+
+    async def find(
+        self, reference: str, classes: Sequence[str] | None = None, threshold: _Threshold = None
+    ) -> Servable:
+        """As `servable`, without reading anything for what was asked before and has not changed.
+
+        Raises:
+            NotFound, Conflict, InvalidInput: as `servable` does.
+        """
+        key = reference, None if classes is None else tuple(classes), threshold
+        stamp = self._registry.stamp(reference)
+        known = self._known.get(key)
+        if known is not None and known[0] == stamp:
+            self._known.move_to_end(key)
+            return known[1]
+        found = await run_in_threadpool(servable, self._registry, reference, classes, threshold)
+        self._known[key] = stamp, found
+        if len(self._known) > self._most:
+            self._known.popitem(last=False)
+        return found
 
 
 def servable(

@@ -79,3 +79,31 @@ def test_a_caller_that_gives_up_does_not_take_the_value_from_the_others():
         return await second
 
     assert asyncio.run(scenario()) == "a"
+
+
+def test_what_is_pinned_stays_whatever_its_size_until_it_is_unpinned():
+    async def scenario() -> list[tuple[str, ...]]:
+        cache, log, kept = ByteCache[str](4, len), [], []
+        cache.pin("huge!")
+        for key in ("aa", "huge!", "bb", "cc"):
+            await cache.get(key, made(key, log))
+        for change in (lambda: None, lambda: cache.unpin("huge!")):
+            change()
+            kept.append(tuple(key for key in ("aa", "huge!", "bb", "cc") if key in cache))
+        await cache.get("dd", made("dd", log))
+        assert ("dd" in cache, cache.used_bytes) == (True, 2)
+        return kept
+
+    assert asyncio.run(scenario()) == [("huge!",), ()]
+
+
+def test_what_is_dropped_is_made_again():
+    async def scenario() -> tuple[list[str], int]:
+        cache, log = ByteCache[str](4, len), []
+        for _ in range(2):
+            await cache.get("aa", made("aa", log))
+            cache.drop("aa")
+            cache.drop("never here")
+        return log, cache.used_bytes
+
+    assert asyncio.run(scenario()) == (["aa", "aa"], 0)

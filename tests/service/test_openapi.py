@@ -54,6 +54,18 @@ def test_every_operation_of_the_design_is_there(described: dict):
         "GET /healthz",
         "GET /readyz",
         "GET /metrics",
+        "GET /v2",
+        "GET /v2/health/live",
+        "GET /v2/health/ready",
+        "GET /v2/models/{name}",
+        "GET /v2/models/{name}/ready",
+        "POST /v2/models/{name}/infer",
+        "GET /v2/models/{name}/versions/{version}",
+        "GET /v2/models/{name}/versions/{version}/ready",
+        "POST /v2/models/{name}/versions/{version}/infer",
+        "POST /v2/repository/index",
+        "POST /v2/repository/models/{name}/load",
+        "POST /v2/repository/models/{name}/unload",
     }
 
 
@@ -61,7 +73,8 @@ def test_every_operation_says_what_it_does_and_how_it_fails(described: dict):
     for path, item in described["paths"].items():
         for method, operation in item.items():
             assert operation["description"], f"{method} {path}"
-            assert "application/problem+json" in operation["responses"]["default"]["content"]
+            form = "application/json" if path.startswith("/v2") else "application/problem+json"
+            assert form in operation["responses"]["default"]["content"]
             assert "422" not in operation["responses"]
 
 

@@ -255,7 +255,7 @@ class TestHosts:
             assert (refused["status"], refused["code"], refused["field"]) == (421, "unknown-host", "Host")
             assert "MODA_ALLOWED_HOSTS" in refused["remedy"]
 
-    @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+    @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"])
     def test_probes_may_come_by_address(self, serve, path: str):
         app = FastAPI()
         app.add_middleware(security.KnownHosts, names=())

@@ -25,6 +25,7 @@ __all__ = ["Objects"]
 _URL = re.compile(r"[a-z0-9+]+://")
 _SCRATCH = ".unfinished"
 _ABANDONED_S = 24 * 3600
+_CLOCK_STEP_NS = 50_000_000
 
 
 class Objects:
@@ -134,6 +135,17 @@ class Objects:
             prefixes = obstore.list_with_delimiter(self._store, folder)["common_prefixes"]
         return sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in prefixes)
 
+    def stamp(self, *folders: str) -> object:
+        """A value that stays equal while no object directly in these folders comes or goes.
+
+        A local folder's time of change tells, once it is older than the steps of the file system's clock. Of
+        a store elsewhere nothing is asked: the value changes every second.
+        """
+        if self.root is None:
+            return int(time.monotonic())
+        changed = tuple(_changed_at_ns(self.root / folder) for folder in folders)
+        return changed if time.time_ns() - max(changed) > _CLOCK_STEP_NS else object()
+
     def size_bytes(self, key: str) -> int | None:
         """The length of an object, or None without it."""
         try:
@@ -158,6 +170,14 @@ class Objects:
             self.get(key)
         except NotFound as error:
             raise StorageFailure("the store does not return what it was given", "check the store") from error
+
+
+def _changed_at_ns(folder: Path) -> int:
+    """0 for a folder that is not there."""
+    try:
+        return folder.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _remote(url: str) -> ObjectStore:

@@ -150,6 +150,17 @@ class Registry:
         digest, version = _found(self._models, parse_reference(reference))
         return Resolved(digest, self.manifest(digest), *_place(version))
 
+    def stamp(self, reference: str) -> object:
+        """A value that stays equal while nothing that a model's reference means can have changed.
+
+        What a digest means never changes. Of a store elsewhere, which would have to be asked, a change of a
+        name shows within a second.
+
+        Raises:
+            InvalidInput: for a string that is no reference.
+        """
+        return self._models.stamp(parse_reference(reference))
+
     def models(self) -> list[Resolved[Manifest]]:
         """The latest live version of every name, by name."""
         return [Resolved(one.digest, self.manifest(one.digest), *_place(one)) for one in self._models.latest()]

@@ -140,6 +140,14 @@ class NamedVersions:
             raise NotFound(self._kind, text, f"version {number} was deleted or never published; {remedy}")
         return self._read(name, number)
 
+    def stamp(self, reference: Reference) -> object:
+        """A value that stays equal while a reference means the same; a second at most, for a store elsewhere."""
+        if reference.digest is not None:
+            return None
+        folder = self._folder(str(reference.name))
+        aliases = [] if reference.alias is None else [f"{folder}/aliases/{reference.alias}"]
+        return self._objects.stamp(f"{folder}/versions", f"{folder}/tombstones", *aliases)
+
     def holding(self, digest: str) -> list[Version]:
         """Every live version of any name that has this manifest."""
         versions = [version for name in self.all_names() for version in self.versions(name)]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from moda_core.errors import Cancelled
 from moda_core.inference.executables import Executable, executable
 from moda_core.inference.forms import BF16_BOUND, choose
 from moda_core.modularity.composition import compose
@@ -151,3 +152,14 @@ def test_of_a_network_whose_logits_do_not_vary_the_plain_form_is_taken():
     choice = choose(replace(model, weights={**model.weights, **still}), rounds=1)
     assert choice.form == "plain"
     assert json.dumps(choice.to_json(), allow_nan=False)
+
+
+def test_a_choice_ends_when_it_is_asked_to():
+    asked = []
+
+    def cancelled():
+        asked.append(True)
+        return len(asked) > 3
+
+    with pytest.raises(Cancelled):
+        choose(modular(), rounds=1000, cancelled=cancelled)

@@ -1,0 +1,114 @@
+"""The service's counters for Prometheus, in a registry of their own."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+__all__ = ["STAGES", "Metrics"]
+
+STAGES = ("decode", "queue", "forward", "encode")
+"""What a prediction's time is spent on, in order."""
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+_IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class _Cache(Protocol):
+    """What is read of a cache when Prometheus asks."""
+
+    hits: int
+    misses: int
+    evictions: int
+    used_bytes: int
+
+    def __len__(self) -> int: ...
+
+
+class Metrics:
+    """The counters of one service process. Labels have few values: no id and no digest is one."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = self._counter("http_requests", "Requests answered.", "method", "route", "status")
+        self._duration = self._histogram(
+            "http_request_duration_seconds",
+            "From the first byte of a request to the last of its answer.",
+            "method",
+            "route",
+        )
+        self._images = self._counter("images_predicted", "Images classified.")
+        stages = self._histogram("stage_seconds", "What the time of predictions was spent on.", "stage")
+        self._stages = {stage: stages.labels(stage) for stage in STAGES}
+        self.batch_size = self._histogram("batch_size", "Images that shared a forward pass.", buckets=_IMAGES)
+        self.queue_depth = self._gauge("queue_depth", "Images taken on and not yet answered.")
+        self._rejected = self._counter("rejected", "Predictions that were not made.", "reason")
+        made = self._histogram(
+            "model_load_seconds", "From a model that is not in memory to one that can predict.", "kind"
+        )
+        self._made = {kind: made.labels(kind) for kind in ("stored", "composed")}
+        self._known: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+        self.device_memory = self._gauge("device_memory_bytes", "Memory of the device that tensors hold; 0 on a CPU.")
+
+    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request has been answered."""
+        key = method, route, status
+        if key not in self._known:
+            self._known[key] = self._requests.labels(*key), self._duration.labels(method, route)
+        count, duration = self._known[key]
+        count.inc()
+        duration.observe(seconds)
+
+    def answered(self, images: int, **seconds: float) -> None:
+        """Images have been classified; `seconds` by stage."""
+        self._images.inc(images)
+        for stage, spent in seconds.items():
+            self._stages[stage].observe(spent)
+
+    def encoded(self, seconds: float) -> None:
+        """An answer has been written down."""
+        self._stages["encode"].observe(seconds)
+
+    def rejected(self, reason: str) -> None:
+        """A prediction was not made: `queue-full`, `deadline`, `gone`."""
+        self._rejected.labels(reason).inc()
+
+    def made(self, *, composed: bool, seconds: float) -> None:
+        """A model has been made ready."""
+        self._made["composed" if composed else "stored"].observe(seconds)
+
+    def watch_cache(self, cache: _Cache) -> None:
+        """Report a cache of models as it is whenever Prometheus asks."""
+        self._gauge("cached_models", "Models ready to predict.").set_function(lambda: len(cache))
+        self._gauge("cached_bytes", "Bytes that they hold.").set_function(lambda: cache.used_bytes)
+        self.registry.register(_CacheCounts(cache))
+
+    def exposition(self) -> bytes:
+        """All of them in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, says: str, *labels: str) -> Counter:
+        return Counter(f"moda_{name}", says, labels, registry=self.registry)
+
+    def _gauge(self, name: str, says: str) -> Gauge:
+        return Gauge(f"moda_{name}", says, registry=self.registry)
+
+    def _histogram(self, name: str, says: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+        return Histogram(f"moda_{name}", says, labels, buckets=buckets, registry=self.registry)
+
+
+class _CacheCounts(Collector):
+    """Counters that a cache keeps itself."""
+
+    def __init__(self, cache: _Cache) -> None:
+        self.cache = cache
+
+    def collect(self) -> Any:
+        """Each as Prometheus wants it."""
+        for name in ("hits", "misses", "evictions"):
+            family = CounterMetricFamily(f"moda_model_cache_{name}", f"{name.capitalize()} of the cache of models.")
+            family.add_metric((), getattr(self.cache, name))
+            yield family

@@ -1,0 +1,73 @@
+"""The repository extension: what there is, and which version a name answers by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from moda_core.errors import InvalidInput
+from moda_core.storage.registry import Registry
+from service.api.dependencies import Parts
+from service.oip.bodies import optional_json
+from service.oip.residents import Residents
+from service.oip.schemas import RepositoryIndex, RepositoryLoad, RepositoryRow
+from service.oip.targets import canonical_name, find_target, live_versions
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v2/repository")
+
+
+def _optional(schema: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"requestBody": {"required": False, "content": content}}
+
+
+@router.post("/index", openapi_extra=_optional("RepositoryIndex"))
+async def repository_index(request: Request, parts: Parts) -> list[RepositoryRow]:
+    """Every version of every model, and whether it can be asked; so too what else was loaded by name."""
+    asked = await optional_json(request, RepositoryIndex, parts.settings.max_body_bytes)
+    rows = await run_in_threadpool(_rows, parts.registry, parts.residents)
+    return [row for row in rows if row.state == "READY" or not asked.ready]
+
+
+def _rows(registry: Registry, residents: Residents) -> list[RepositoryRow]:
+    names = sorted({*registry.model_names(), *residents.names()})
+    return [_row(residents, name, version) for name in names for version in _versions(registry, residents, name)]
+
+
+def _versions(registry: Registry, residents: Residents, name: str) -> list[str]:
+    """The live ones, and what answers although it was deleted, or is no name's version."""
+    live, own = live_versions(registry, name), residents.version(name)
+    return live if own in {"", *live} else [*live, own]
+
+
+def _row(residents: Residents, name: str, version: str) -> RepositoryRow:
+    reason = residents.reason(name, version)
+    return RepositoryRow(name=name, version=version, state="UNAVAILABLE" if reason else "READY", reason=reason)
+
+
+@router.post("/models/{name}/load", openapi_extra=_optional("RepositoryLoad"), response_class=Response)
+async def load_model(name: str, request: Request, parts: Parts) -> Response:
+    """Let a name answer by its present latest version, from when that is in memory until the next load.
+
+    When that fails, it goes on answering as before.
+    """
+    asked = await optional_json(request, RepositoryLoad, parts.settings.max_body_bytes)
+    overriding = sorted(key for key in asked.parameters if key == "config" or key.startswith("file:"))
+    if overriding:
+        remedy = "publish a model by POST /models, then load it"
+        raise InvalidInput("parameters", overriding, "models are loaded as they are stored", remedy)
+    await parts.residents.load(canonical_name(name), lambda: run_in_threadpool(find_target, parts.registry, name))
+    return Response()
+
+
+@router.post("/models/{name}/unload", openapi_extra=_optional("RepositoryLoad"), response_class=Response)
+async def unload_model(name: str, request: Request, parts: Parts) -> Response:
+    """Let nothing answer for a name, in any version, until it is loaded again; what runs finishes."""
+    await optional_json(request, RepositoryLoad, parts.settings.max_body_bytes)
+    known = canonical_name(name)
+    await parts.residents.unload(known, lambda: run_in_threadpool(find_target, parts.registry, known))
+    return Response()

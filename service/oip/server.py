@@ -1,0 +1,36 @@
+"""The server itself: who it is, whether it lives and is ready."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from service import __version__
+from service.api.dependencies import Parts
+from service.oip.schemas import ServerLive, ServerMetadata, ServerReady
+from service.readiness import readiness
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v2")
+
+_EXTENSIONS = ["binary_tensor_data", "classification", "model_repository"]
+
+
+@router.get("")
+async def server_metadata() -> ServerMetadata:
+    """Name, version and the extensions of the protocol that are supported."""
+    return ServerMetadata(name="moda", version=__version__, extensions=_EXTENSIONS)
+
+
+@router.get("/health/live")
+async def server_live() -> ServerLive:
+    """The process answers."""
+    return ServerLive(live=True)
+
+
+@router.get("/health/ready")
+async def server_ready(parts: Parts, response: Response) -> ServerReady:
+    """What `/readyz` says; 503 when it is not."""
+    ready = (await readiness(parts)).status == "ready"
+    response.status_code = 200 if ready else 503
+    return ServerReady(ready=ready)
