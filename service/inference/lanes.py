@@ -108,7 +108,7 @@ def _apart(logits: Float[Tensor, "images classes"], sizes: Sequence[int]) -> lis
 def _chosen(logits: Float[Tensor, "images classes"], sizes: Sequence[int], subsets: Sequence[Subset]) -> list[Scores]:
     """The scores of each request's own classes."""
     scores = []
-    for part, subset in zip(logits.split(list(sizes)), subsets, strict=True):
+    for part, subset in zip(torch.split(logits, list(sizes)), subsets, strict=True):
         own = part[:, list(subset.columns)]
         scores.append(Scores(own, own.softmax(1).tolist()))
     return scores
