@@ -34,7 +34,8 @@ class Step:
     Compiled and recorded code is for one size of batch, that of the first; others run eagerly.
 
     Raises:
-        InvalidInput: for captured steps without CUDA; in the first step, if it cannot be compiled.
+        InvalidInput: for an execution that is not for this device or number of ranks; in the first step, if
+            it cannot be compiled.
     """
 
     def __init__(
@@ -45,8 +46,7 @@ class Step:
         execution: Execution = EAGER,
         ranks: Ranks = ALONE,
     ) -> None:
-        if execution.captured and device.type != "cuda":
-            raise InvalidInput("captured", True, f"there are no CUDA graphs on {device}", "leave it off")
+        execution.check(device, ranks.world)
         self.criterion, self.optimizer, self.device, self.ranks = criterion, optimizer, device, ranks
         self.parameters = [one for group in optimizer.param_groups for one in group["params"]]
         compiled = torch.compile(criterion, dynamic=False) if execution.compiled else criterion

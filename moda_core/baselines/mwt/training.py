@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -181,7 +182,7 @@ def train_mwt(
     """
     return descend(
         network,
-        MwtCriterion(network.to(device), alpha=spec.alpha, beta=spec.beta, ranks=ranks),
+        partial(MwtCriterion, network, alpha=spec.alpha, beta=spec.beta, ranks=ranks),
         images,
         spec.recipe(),
         input,
