@@ -26,7 +26,7 @@ from moda_core.errors import InvalidInput
 from moda_core.modularity.measures import whole_flops
 from moda_core.specs import InputSpec
 from moda_core.structure.unitgraph import UnitGraph, unit_graph
-from moda_core.training.criteria import Criterion, Modular, Standard
+from moda_core.training.criteria import Criterion, Evaluated, Modular, Standard
 from moda_core.training.execution import EAGER, Execution
 from moda_core.training.initial import initial_network
 from moda_core.training.steps import LAYOUT, Step, lay_out
@@ -53,13 +53,14 @@ class Naive:
     def __init__(self, network: nn.Module) -> None:
         self.network = network
 
-    def __call__(self, pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, pixels: Tensor, labels: Tensor) -> Evaluated:
         """Logits, eq. 7 with its usual weights, and its three terms."""
         outputs: list[Tensor] = []
         logits = self._hooked(pixels, outputs)
         terms = torch.stack([pairwise_losses(output, labels) for output in outputs]).mean(0)
         weighted = terms[0] + terms[1] + 0.3 * terms[2]
-        return logits, functional.cross_entropy(logits.float(), labels) + weighted, terms
+        fit = functional.cross_entropy(logits.float(), labels)
+        return Evaluated(logits, fit + weighted, fit, terms)
 
     def _hooked(self, pixels: Tensor, outputs: list[Tensor]) -> Tensor:
         """A forward pass in which every activation leaves its output in a list."""

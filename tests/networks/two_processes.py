@@ -26,7 +26,7 @@ from moda_core.modularity.models import TrainedModel
 from moda_core.specs import ArchitectureSpec, InputSpec, TrainingSpec
 from moda_core.structure.unitgraph import UnitGraph
 from moda_core.training.checkpoints import Checkpoint
-from moda_core.training.criteria import Modular
+from moda_core.training.criteria import Evaluated, Modular
 from moda_core.training.distributed import ALONE, joined
 from moda_core.training.execution import Execution
 from moda_core.training.initial import initial_network
@@ -112,7 +112,7 @@ def images(count: int) -> Images:
 
 
 def gradients(case: str, ranks=ALONE, *, reduced: bool = True) -> dict[str, torch.Tensor]:
-    """Loss, terms and every gradient of a case: of the joint batch, or of this rank's share averaged over ranks."""
+    """Losses and every gradient of a case: of the joint batch, or of this rank's share averaged over ranks."""
     labels, first, options = CASES[case]
     model, graph = lenet()
     pixels = torch.randn(len(labels), 1, 16, 16, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
@@ -123,11 +123,14 @@ def gradients(case: str, ranks=ALONE, *, reduced: bool = True) -> dict[str, torc
                 nn.init.zeros_(parameter)
     share = slice(None) if ranks.world == 1 else (slice(first), slice(first, None))[ranks.rank]
     criterion = Modular(model, graph, ranks=ranks if reduced else ALONE, **options)
-    _, loss, terms = criterion(pixels[share], torch.tensor(labels)[share])
-    loss.backward()
+    found = criterion(pixels[share], torch.tensor(labels)[share])
+    found.loss.backward()
     ranks.average_gradients(model.parameters())
-    found = {name: parameter.grad for name, parameter in model.named_parameters()}
-    return {"loss": loss.detach(), "terms": terms.detach(), **found}
+    return losses(found) | {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def losses(found: Evaluated) -> dict[str, torch.Tensor]:
+    return {name: value.detach() for name, value in found._asdict().items() if name != "logits"}
 
 
 class Summed(torch.autograd.Function):
@@ -157,18 +160,18 @@ def joint_norm(norm: nn.SyncBatchNorm, x: torch.Tensor) -> torch.Tensor:
 
 
 def normed_gradients(ranks=ALONE, device="cpu", *, synced: bool = True) -> dict[str, torch.Tensor]:
-    """Loss, terms, statistics and every gradient of a network with batch norm on uneven shares of a batch."""
+    """Losses, statistics and every gradient of a network with batch norm on uneven shares of a batch."""
     model, graph = normed()
     model[3].p = 0.0  # dropout is each process's own
     pixels = torch.randn(7, 1, 16, 16, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     labels, share = torch.tensor([0, 1, 2, 0, 1, 2, 3]), ranks.share(7)
     with synced_batch_norm(model.double().to(device), ranks, synced):
         criterion = Modular(model, graph, ranks=ranks)
-        _, loss, terms = criterion(pixels[share].to(device), labels[share].to(device))
-        loss.backward()
+        found = criterion(pixels[share].to(device), labels[share].to(device))
+        found.loss.backward()
         ranks.average_gradients(model.parameters())
-    found = {name: parameter.grad for name, parameter in model.named_parameters()}
-    return {"loss": loss.detach(), "terms": terms.detach(), **dict(model.named_buffers()), **found}
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    return losses(found) | dict(model.named_buffers()) | gradients
 
 
 def recipe(**changes) -> TrainingSpec:

@@ -11,6 +11,7 @@ from moda_core.errors import Cancelled, Conflict, Corrupt, InvalidInput, Trainin
 from moda_core.specs import InputSpec, TrainingSpec
 from moda_core.structure.unitgraph import UnitGraph
 from moda_core.training.checkpoints import Checkpoint
+from moda_core.training.criteria import Evaluated
 from moda_core.training.execution import Execution
 from moda_core.training.loop import descend, train
 from moda_core.training.run import STEPS_BETWEEN_CHECKS, learning_rate
@@ -383,7 +384,7 @@ class Stepwise:
             self.white = self.seen
             raise Interruption
         loss = torch.zeros((), requires_grad=True)
-        return torch.zeros(len(labels), 3), loss, torch.zeros(0)
+        return Evaluated(torch.zeros(len(labels), 3), loss, loss, torch.zeros(0))
 
 
 def test_the_layer_and_the_step_that_broke_are_named_though_nothing_was_watched_then():
@@ -450,7 +451,8 @@ class Decayed:
     def __call__(self, pixels, labels):
         logits = self.model(pixels)
         length = self.model[0].weight.square().sum() / 2
-        return logits, nn.functional.cross_entropy(logits, labels) + 0.1 * length, length[None]
+        fit = nn.functional.cross_entropy(logits, labels)
+        return Evaluated(logits, fit + 0.1 * length, fit, length[None])
 
 
 def test_any_criterion_is_descended_on_under_its_own_identity():
