@@ -20,7 +20,8 @@ class Execution:
 
     Attributes:
         compiled: forward and backward pass go through `torch.compile`. Rounding and what dropout draws
-            differ from the default's, and the first step takes as long as the compilation.
+            differ from the default's, and the first step takes as long as the compilation. On one CPU a
+            seed still gives one result to the bit, though the run be stopped and resumed.
         captured: whole steps are recorded once as a CUDA graph and replayed, so that the device never
             waits for Python; CUDA only.
         deterministic: cuDNN and torch use deterministic algorithms only, so that on CUDA too one seed
