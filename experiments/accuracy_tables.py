@@ -137,5 +137,7 @@ def _ratio(rows: Sequence[Row], standard: Sequence[Row], key: str) -> str:
 
 
 def _surroundings(row: Row) -> str:
-    """Hardware, threads, processes and way of training."""
-    return json.dumps([row["trained_on"].get(name) for name in _SURROUNDINGS], sort_keys=True)
+    """Hardware, threads, processes and way of training; a way that is not named, as by older rows, was not chosen."""
+    found = {name: row["trained_on"].get(name) for name in _SURROUNDINGS}
+    found["execution"] = [way for way, chosen in (found["execution"] or {}).items() if chosen]
+    return json.dumps(found, sort_keys=True)

@@ -14,7 +14,8 @@ from experiments.subtasks import Subtask
 from moda_core.baselines.mwt.composition import compose_mwt, mwt_plan, mwt_size, whole_mwt
 from moda_core.baselines.mwt.measures import kernel_retention
 from moda_core.baselines.mwt.modules import THRESHOLD, ModuleMasks
-from moda_core.baselines.mwt.tuning import FineTuningSpec, reuse_fine_tuned
+from moda_core.baselines.mwt.reuse import reuse_fine_tuned
+from moda_core.baselines.mwt.tuning import FineTuningSpec
 from moda_core.data.dataset import Dataset
 
 __all__ = ["FineTunedComposer", "MwtComposer"]

@@ -132,6 +132,12 @@ def test_times_in_different_surroundings_are_not_compared(tmp_path, other):
     assert cells(page(tmp_path, tmp_path, tmp_path), "vgg16, cifar10, MODA")[-1] == ""
 
 
+def test_ways_of_training_that_were_not_chosen_may_go_unnamed(tmp_path):
+    rows = [trained("ST", 0, 9300, place=GPU | {"execution": {"captured": False}}), trained("MODA", 0, 9100)]
+    write(tmp_path, "rq1-cifar10-vgg16-e200.jsonl", rows)
+    assert cells(page(tmp_path, tmp_path, tmp_path), "vgg16, cifar10, MODA")[-1] == "1.00"
+
+
 def test_a_model_that_was_trained_anew_is_not_a_second_seed(tmp_path):
     rows = [trained("ST", 0, 9000) | {"model": "old"}, trained("ST", 0, 9300) | {"model": "new", "conditions": "late"}]
     late = conditions(GPU) | {"id": "late", "date": "2026-11-23T10:00:00Z"}
