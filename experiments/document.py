@@ -10,17 +10,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import beyond_relu_figure, drawing, paper, trainer_speed
-from experiments.beyond_relu_tables import QUESTION, beyond_relu
-from experiments.evidence import evidence
-from experiments.full_size import full_size
-from experiments.glance import glance
-from experiments.narrowed import narrowed
-from experiments.not_measured import TUNED, not_measured
-from experiments.program import program_parser, run
-from experiments.results import ResultFile
-from experiments.settings import RESULTS
-from experiments.speed import speed
+from experiments import paper, trainer_speed
+from experiments.evidence.files import evidence
+from experiments.figures import drawing
+from experiments.figures.beyond_relu import draw as draw_beyond_relu
+from experiments.page.full_size import full_size
+from experiments.page.glance import glance
+from experiments.page.narrowed import narrowed
+from experiments.page.not_measured import TUNED, not_measured
+from experiments.page.tables.beyond_relu import QUESTION, beyond_relu
+from experiments.page.tables.speed import speed
+from experiments.records.result_file import ResultFile
+from experiments.setup.program import program_parser, run
+from experiments.setup.settings import RESULTS
 from moda_core.files import write_atomically
 
 __all__ = ["BENCHMARKS", "PAGE", "draw", "main", "page"]
@@ -127,7 +129,7 @@ def draw(results: Path) -> None:
 def _draw_beyond_relu(results: Path) -> None:
     """One figure of all networks of a data set that were trained as long as their recipes say."""
     files = [file for file in evidence(results) if file.question == QUESTION and "-e" not in file.path.stem[-5:]]
-    beyond_relu_figure.draw(results, {file.model: file.rows() for file in files})
+    draw_beyond_relu(results, {file.model: file.rows() for file in files})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from benchmarks.overhead_steps import measure
-from experiments.conditions import hardware
-from experiments.program import program_parser, run
-from experiments.results import ResultFile, Row
-from experiments.settings import Setting, add_options, setting_of
+from experiments.records.conditions import hardware
+from experiments.records.result_file import ResultFile, Row
+from experiments.setup.program import program_parser, run
+from experiments.setup.settings import Setting, add_options, setting_of
 from moda_core.data.dataset import Images
 from moda_core.training.surroundings import borrowed_generators
 

@@ -7,8 +7,8 @@ import torch
 
 from experiments import beyond_relu
 from experiments.beyond_relu import main, result_path, spread_error, tasks
-from experiments.beyond_relu_figure import figure
-from experiments.results import ResultFile
+from experiments.figures.beyond_relu import figure
+from experiments.records.result_file import ResultFile
 from moda_core.errors import InvalidInput
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from experiments import document
 from experiments.document import BENCHMARKS, page
-from experiments.evidence import evidence
+from experiments.evidence.files import evidence
 from moda_core.errors import UnreadableFile
 
 HERE = {"hardware": "x86_64, 2 cores", "threads": 2, "torch": "2.13.0", "commit": "abc1234"}

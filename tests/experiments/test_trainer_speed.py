@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from experiments import trainer_speed
-from experiments.conditions import hardware
-from experiments.results import ResultFile
+from experiments.records.conditions import hardware
+from experiments.records.result_file import ResultFile
 from moda_core.errors import UnreadableFile
 
 OPTIONS = ["--dataset", "digits", "--model", "cnn", "--width", "0.25", "--epochs", "1", "--device", "cpu"]

@@ -1,0 +1,116 @@
+"""Runs on the disk: trained once, resumed where they stopped, found again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments.models import runs
+from experiments.models.mwt import trained_mwt
+from experiments.models.runs import CheckpointFolder, How, dataset_digest, trained
+from experiments.setup.settings import Setting
+from moda_core.baselines.mwt.training import MwtSpec
+from moda_core.errors import Conflict
+from moda_core.training.checkpoints import Checkpoint
+from moda_core.training.reports import EpochReport
+
+
+@pytest.fixture(scope="module")
+def setting() -> Setting:
+    return Setting(name="digits", source=None, model="cnn", width=0.125, epochs=2)
+
+
+def stop(report: EpochReport) -> None:
+    if report.epoch == 1:
+        raise KeyboardInterrupt
+
+
+def test_a_stopped_training_ends_as_one_that_was_never_stopped(setting: Setting, tmp_path: Path) -> None:
+    spec = setting.spec(0)
+    whole = trained(tmp_path / "whole", spec, setting.dataset)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "stopped", spec, setting.dataset, progress=stop)
+    heard: list[EpochReport] = []
+    resumed = trained(tmp_path / "stopped", spec, setting.dataset, progress=heard.append)
+    assert [report.epoch for report in heard] == [2]
+    assert resumed.digest == whole.digest
+    assert [report["loss"] for report in resumed.facts["history"]] == [r["loss"] for r in whole.facts["history"]]
+    assert sorted(path.name for path in resumed.place.iterdir()) == ["model.safetensors", "run.json"]
+
+
+def test_a_finished_training_is_not_repeated(setting: Setting, tmp_path: Path) -> None:
+    first = trained(tmp_path, setting.spec(1), setting.dataset)
+    heard: list[EpochReport] = []
+    again = trained(tmp_path, setting.spec(1), setting.dataset, progress=heard.append)
+    assert heard == []
+    assert again.facts == first.facts
+    assert all(torch.equal(weight, first.model.weights[name]) for name, weight in again.model.weights.items())
+    assert again.wall_s == pytest.approx(sum(report["seconds"] for report in first.facts["history"]))
+    assert again.images_per_s == pytest.approx(2 * len(setting.dataset.train) / again.wall_s)
+    assert again.facts["conditions"]["processes"] == 1
+
+
+def test_a_run_that_another_program_works_on_is_left_to_it(setting: Setting, tmp_path: Path) -> None:
+    def meanwhile(report: EpochReport) -> None:
+        with pytest.raises(Conflict, match="another program"):
+            trained(tmp_path, setting.spec(0), setting.dataset)
+
+    run = trained(tmp_path, setting.spec(0), setting.dataset, progress=meanwhile)
+    assert len(run.facts["history"]) == 2
+
+
+def test_a_run_that_another_program_finished_while_we_waited_is_not_trained_again(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = trained(tmp_path / "there", setting.spec(0), setting.dataset)
+
+    @contextmanager
+    def alone(place: Path) -> Iterator[None]:
+        shutil.copytree(first.place, place)
+        yield
+
+    monkeypatch.setattr(runs, "_alone", alone)
+    monkeypatch.setattr(runs, "train", None)
+    assert trained(tmp_path / "here", setting.spec(0), setting.dataset).digest == first.digest
+
+
+def test_processor_time_is_that_of_all_processes_of_a_run(tmp_path: Path) -> None:
+    first = CheckpointFolder(tmp_path)
+    first._cpu_s_before = 100.0
+    first.save(Checkpoint(epoch=1, tensors={"weight": torch.zeros(1)}, state={}))
+    second = CheckpointFolder(tmp_path)
+    assert second.cpu_s < 100
+    assert second.load() is not None
+    assert 100 <= second.cpu_s < 200
+
+
+def test_data_sets_that_may_and_may_not_be_mirrored_are_two(setting: Setting) -> None:
+    """Where they may, the digest is that of names, images and labels alone, under which models were trained before."""
+    digits = setting.dataset
+    may = replace(digits, mirror=True)
+    parts = [json.dumps(list(digits.classes), separators=(",", ":")).encode()]
+    for images in (digits.train, digits.test):
+        parts += [images.pixels.numpy().tobytes(), images.labels.numpy().tobytes()]
+    named = "".join(hashlib.sha256(part).hexdigest() for part in parts)
+    assert dataset_digest(may) == hashlib.sha256(named.encode()).hexdigest()
+    assert not digits.mirror
+    assert dataset_digest(digits) != dataset_digest(may)
+
+
+def test_mwt_is_kept_and_resumed_alike(setting: Setting, tmp_path: Path) -> None:
+    spec = MwtSpec(dataset=setting.digest, architecture="cnn", width=0.125, epochs=2)
+    whole = trained_mwt(tmp_path / "whole", spec, setting.dataset, How())
+    with pytest.raises(KeyboardInterrupt):
+        trained_mwt(tmp_path / "stopped", spec, setting.dataset, How(progress=stop))
+    resumed = trained_mwt(tmp_path / "stopped", spec, setting.dataset, How())
+    assert resumed.digest == whole.digest
+    assert set(whole.facts["history"][0]) >= {"cohesion", "coupling", "loss"}
+    assert resumed.model.labels == setting.dataset.classes
