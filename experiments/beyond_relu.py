@@ -29,13 +29,16 @@ from typing import Any
 import torch
 
 from experiments.figures.beyond_relu import draw
+from experiments.models.approaches import APPROACHES
 from experiments.models.decomposition import THRESHOLD
 from experiments.models.evaluation import Evaluation, share
 from experiments.models.runs import Run, trained
 from experiments.records.result_file import ResultFile, Row
+from experiments.setup.datasets import DIGITS
+from experiments.setup.options import add_surroundings, check_positive, surroundings_of
 from experiments.setup.program import run as run_program
 from experiments.setup.progress import epochs as report
-from experiments.setup.settings import APPROACHES, DIGITS, Setting, add_surroundings, check_positive, surroundings_of
+from experiments.setup.setting import Setting
 from moda_core.errors import InvalidInput
 from moda_core.modularity.composition import compose, composition_masks, composition_plan
 from moda_core.modularity.counts import count_activations

@@ -22,7 +22,7 @@ from experiments.page.tables.beyond_relu import QUESTION, beyond_relu
 from experiments.page.tables.speed import speed
 from experiments.records.result_file import ResultFile
 from experiments.setup.program import program_parser, run
-from experiments.setup.settings import RESULTS
+from experiments.setup.setting import RESULTS
 from moda_core.files import write_atomically
 
 __all__ = ["BENCHMARKS", "PAGE", "draw", "main", "page"]

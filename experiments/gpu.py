@@ -25,10 +25,11 @@ from types import FrameType
 from typing import IO
 
 from experiments.agenda.agenda import Agenda, Measurement
+from experiments.setup.datasets import named
+from experiments.setup.options import add_surroundings, check_positive, execution_of, surroundings_of
 from experiments.setup.program import program_parser
 from experiments.setup.program import run as run_program
 from experiments.setup.progress import duration
-from experiments.setup.settings import add_surroundings, check_positive, execution_of, named, surroundings_of
 from moda_core.architectures.catalogue import complete
 from moda_core.data.npz import check_npz
 from moda_core.errors import InvalidInput

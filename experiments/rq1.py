@@ -29,8 +29,9 @@ from experiments.models.mwt import MwtRun
 from experiments.models.runs import Run
 from experiments.records.result_file import ResultFile, Row
 from experiments.setup.launch import ranks
+from experiments.setup.options import add_approaches, add_options, approaches_of, setting_of
 from experiments.setup.program import program_parser, run
-from experiments.setup.settings import Setting, add_approaches, add_options, approaches_of, setting_of
+from experiments.setup.setting import Setting
 from moda_core.baselines.mwt.composition import whole_mwt
 from moda_core.baselines.mwt.training import MwtModel
 from moda_core.errors import TrainingFailure

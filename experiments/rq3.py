@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from experiments.evidence import printing
 from experiments.models.decomposition import THRESHOLD
 from experiments.records.result_file import ResultFile
+from experiments.reuse.options import add_tasks, tasks_of
 from experiments.reuse.recording import COMPOSED, Recorder
+from experiments.setup.options import add_approaches, add_options, approaches_of, setting_of
 from experiments.setup.program import program_parser, run
-from experiments.setup.settings import add_approaches, add_options, add_tasks, approaches_of, setting_of, tasks_of
 
 __all__ = ["main"]
 

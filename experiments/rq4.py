@@ -21,17 +21,11 @@ from experiments.models.evaluation import Evaluation
 from experiments.models.runs import Run
 from experiments.records.result_file import ResultFile, Row
 from experiments.reuse.composers import exact, modules_at
+from experiments.reuse.options import add_tasks, tasks_of
 from experiments.reuse.recording import COMPOSED, Recorder
+from experiments.setup.options import add_approaches, add_options, approaches_of, setting_of
 from experiments.setup.program import program_parser, run
-from experiments.setup.settings import (
-    Setting,
-    add_approaches,
-    add_options,
-    add_tasks,
-    approaches_of,
-    setting_of,
-    tasks_of,
-)
+from experiments.setup.setting import Setting
 from moda_core.errors import InvalidInput
 from moda_core.modularity.networks import full_network
 from moda_core.specs import TrainingSpec, parse_threshold

@@ -20,8 +20,9 @@ import torch
 from benchmarks.overhead_steps import measure
 from experiments.records.conditions import hardware
 from experiments.records.result_file import ResultFile, Row
+from experiments.setup.options import add_options, setting_of
 from experiments.setup.program import program_parser, run
-from experiments.setup.settings import Setting, add_options, setting_of
+from experiments.setup.setting import Setting
 from moda_core.data.dataset import Images
 from moda_core.training.surroundings import borrowed_generators
 

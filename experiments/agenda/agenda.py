@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from experiments import trainer_speed
-from experiments.models.approaches import MWT
+from experiments.models.approaches import APPROACHES, MWT
 from experiments.models.decomposition import THRESHOLD, THRESHOLDS
 from experiments.records.result_file import ResultFile, Row
 from experiments.replacement import measuring
 from experiments.reuse.composers import exact
 from experiments.reuse.recording import COMPOSED, FINE_TUNED, MWT_COMPOSED
 from experiments.reuse.subtasks import number_of_subtasks
-from experiments.setup.settings import APPROACHES, RESULTS, Setting
+from experiments.setup.setting import RESULTS, Setting
 from moda_core.data.digits import load_digits
 
 __all__ = ["Agenda", "Measurement"]

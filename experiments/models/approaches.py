@@ -8,12 +8,19 @@ from typing import Any
 from experiments.models.mwt import MwtRun, trained_mwt
 from experiments.models.runs import How, Run, trained
 from experiments.setup.progress import epochs
-from experiments.setup.settings import APPROACHES, Setting
+from experiments.setup.setting import Setting
 from moda_core.baselines.mwt.training import MwtSpec
 from moda_core.specs import TrainingSpec
 from moda_core.training.distributed import ALONE, Ranks
 
-__all__ = ["MWT", "mwt_run_of", "mwt_spec", "run_of", "run_with", "spec_of"]
+__all__ = ["APPROACHES", "MWT", "mwt_run_of", "mwt_spec", "run_of", "run_with", "spec_of"]
+
+APPROACHES: dict[str, dict[str, Any]] = {
+    "ST": {"objective": "standard"},
+    "MODA": {},
+    "MODA-": {"gamma": 0.0},
+}
+"""What each approach changes in the default training spec."""
 
 MWT = "MwT"
 

@@ -28,7 +28,7 @@ from moda_core.data.dataset import Dataset, subset
 from moda_core.errors import Conflict
 from moda_core.files import file_digest, parse_json, storing, write_atomically
 from moda_core.modularity.models import TrainedModel
-from moda_core.specs import ArchitectureSpec, Spec, TrainingSpec, canonical_json, sha256
+from moda_core.specs import ArchitectureSpec, Spec, TrainingSpec
 from moda_core.storage.artifacts import decode, encode
 from moda_core.storage.tensorfiles import check_content, load_tensors, read_header, save_tensors
 from moda_core.structure.unitgraph import unit_graph
@@ -46,7 +46,6 @@ __all__ = [
     "Reports",
     "Run",
     "architecture_of",
-    "dataset_digest",
     "finished",
     "trained",
 ]
@@ -153,16 +152,6 @@ class CheckpointFolder:
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.safetensors"))
-
-
-def dataset_digest(dataset: Dataset) -> str:
-    """SHA-256 over class names, images, labels, and that they must not be mirrored: what a training spec calls its data set."""
-    parts = [canonical_json(list(dataset.classes)).encode()]
-    for images in (dataset.train, dataset.test):
-        parts += [images.pixels.numpy().tobytes(), images.labels.numpy().tobytes()]
-    if not dataset.mirror:
-        parts.append(b"mirror: false")
-    return sha256("".join(sha256(part) for part in parts))
 
 
 def architecture_of(

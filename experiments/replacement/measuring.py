@@ -32,9 +32,10 @@ from experiments.models.decomposition import modular_model
 from experiments.models.runs import Run, trained
 from experiments.records.result_file import ResultFile, Row
 from experiments.replacement.models import WEAK_KINDS, Part, strong_part, strong_spec, targets, weak_part, weak_spec
+from experiments.setup.options import add_surroundings, check_positive, setting_of
 from experiments.setup.program import program_parser
 from experiments.setup.progress import Progress
-from experiments.setup.settings import Setting, add_surroundings, check_positive, setting_of
+from experiments.setup.setting import Setting
 from moda_core.baselines.cnnsplitter import calibrated_scores, public_range, target_range
 from moda_core.data.dataset import Images, subset
 from moda_core.errors import InvalidInput

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from experiments.models.runs import dataset_digest
+from experiments.setup.datasets import dataset_digest
 from moda_core.data.dataset import Dataset, Images, split
 from moda_core.specs import TrainingSpec
 

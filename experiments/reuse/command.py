@@ -11,18 +11,12 @@ from experiments.evidence import printing
 from experiments.figures import drawing
 from experiments.models.decomposition import THRESHOLD
 from experiments.records.result_file import ResultFile
+from experiments.reuse.options import add_tasks, tasks_of
 from experiments.reuse.recording import COMPOSED, FINE_TUNED, MWT_COMPOSED, Recorder
 from experiments.reuse.subtasks import drawn
+from experiments.setup.options import add_approaches, add_options, approaches_of, setting_of
 from experiments.setup.program import program_parser
-from experiments.setup.settings import (
-    Setting,
-    add_approaches,
-    add_options,
-    add_tasks,
-    approaches_of,
-    setting_of,
-    tasks_of,
-)
+from experiments.setup.setting import Setting
 from moda_core.errors import InvalidInput
 
 __all__ = ["main"]

@@ -29,7 +29,7 @@ from experiments.reuse.composers import ModuleComposer, exact
 from experiments.reuse.measurements import Composer, Reuse
 from experiments.reuse.mwt_composers import FineTunedComposer, MwtComposer
 from experiments.reuse.subtasks import Subtask
-from experiments.setup.settings import Setting
+from experiments.setup.setting import Setting
 from moda_core.baselines.mwt.modules import THRESHOLD, ModuleMasks
 from moda_core.errors import Conflict, TrainingFailure
 from moda_core.modularity.networks import full_network

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +12,8 @@ import torch
 
 from experiments.models import runs
 from experiments.models.mwt import trained_mwt
-from experiments.models.runs import CheckpointFolder, How, dataset_digest, trained
-from experiments.setup.settings import Setting
+from experiments.models.runs import CheckpointFolder, How, trained
+from experiments.setup.setting import Setting
 from moda_core.baselines.mwt.training import MwtSpec
 from moda_core.errors import Conflict
 from moda_core.training.checkpoints import Checkpoint
@@ -90,19 +87,6 @@ def test_processor_time_is_that_of_all_processes_of_a_run(tmp_path: Path) -> Non
     assert second.cpu_s < 100
     assert second.load() is not None
     assert 100 <= second.cpu_s < 200
-
-
-def test_data_sets_that_may_and_may_not_be_mirrored_are_two(setting: Setting) -> None:
-    """Where they may, the digest is that of names, images and labels alone, under which models were trained before."""
-    digits = setting.dataset
-    may = replace(digits, mirror=True)
-    parts = [json.dumps(list(digits.classes), separators=(",", ":")).encode()]
-    for images in (digits.train, digits.test):
-        parts += [images.pixels.numpy().tobytes(), images.labels.numpy().tobytes()]
-    named = "".join(hashlib.sha256(part).hexdigest() for part in parts)
-    assert dataset_digest(may) == hashlib.sha256(named.encode()).hexdigest()
-    assert not digits.mirror
-    assert dataset_digest(digits) != dataset_digest(may)
 
 
 def test_mwt_is_kept_and_resumed_alike(setting: Setting, tmp_path: Path) -> None:

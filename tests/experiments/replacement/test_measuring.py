@@ -9,7 +9,7 @@ from experiments.models.runs import trained
 from experiments.records.result_file import ResultFile
 from experiments.replacement import measuring
 from experiments.replacement.models import strong_part, strong_spec, weak_part, weak_spec
-from experiments.setup.settings import Setting
+from experiments.setup.setting import Setting
 from moda_core.baselines.cnnsplitter import patched_scores, public_range, target_range
 from moda_core.data.dataset import Dataset, Images, subset
 from moda_core.errors import InvalidInput

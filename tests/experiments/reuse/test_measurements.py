@@ -18,7 +18,7 @@ from experiments.reuse.composers import ModuleComposer
 from experiments.reuse.measurements import Reuse
 from experiments.reuse.recording import Recorder
 from experiments.reuse.subtasks import Subtask, drawn, subtasks
-from experiments.setup.settings import Setting
+from experiments.setup.setting import Setting
 from moda_core.data.images import fit, normalise
 from moda_core.errors import TrainingFailure
 from moda_core.modularity.composition import composition_masks

@@ -1,122 +1,33 @@
-"""What all experiments are asked: which model on which data set, how long, how often, where the files are."""
+"""What all experiments are asked on the command line: which model on which data set, how long, how often, where."""
 
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from experiments.models.runs import dataset_digest
-from experiments.records.conditions import invocation
-from experiments.reuse.subtasks import Subtask, drawn, subtasks
+from experiments.setup.datasets import named
+from experiments.setup.setting import RESULTS, Setting
 from moda_core.architectures.catalogue import complete
-from moda_core.data.dataset import Dataset
-from moda_core.data.digits import load_digits
-from moda_core.data.npz import load_npz
 from moda_core.errors import InvalidInput, Unavailable
-from moda_core.specs import TrainingSpec
-from moda_core.training.execution import EAGER, Execution
+from moda_core.training.execution import Execution
 
 __all__ = [
-    "APPROACHES",
-    "Setting",
     "add_approaches",
     "add_options",
     "add_surroundings",
-    "add_tasks",
     "approaches_of",
     "check_positive",
     "execution_of",
-    "named",
     "setting_of",
     "surroundings_of",
-    "tasks_of",
 ]
 
-RESULTS = Path(__file__).parents[1] / "results"
-DIGITS = "digits"
 _WAYS = tuple(field.name for field in fields(Execution))
-APPROACHES: dict[str, dict[str, Any]] = {
-    "ST": {"objective": "standard"},
-    "MODA": {},
-    "MODA-": {"gamma": 0.0},
-}
-"""What each approach changes in the default training spec."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """One model on one data set, trained for so many epochs under some seeds.
-
-    Attributes:
-        name: of the data set, in file names and tables.
-        source: its ``.npz`` file; None for the digits that come with scikit-learn.
-        width: multiplier of the model's channels and units; 1 as in the paper.
-        runs: folder of trained models, one folder per spec.
-        results: folder of result files.
-        images_per_class: test images of each class that reuse is measured on, the first ones; None for all.
-        execution: of training.
-    """
-
-    name: str
-    source: Path | None
-    model: str
-    width: float = 1.0
-    epochs: int = 200
-    seeds: tuple[int, ...] = (0,)
-    device: str = "cpu"
-    runs: Path = Path("runs")
-    results: Path = RESULTS
-    images_per_class: int | None = None
-    execution: Execution = EAGER
-
-    @cached_property
-    def dataset(self) -> Dataset:
-        """The data set, read when first asked for."""
-        return load_digits() if self.source is None else load_npz(self.source)
-
-    @cached_property
-    def digest(self) -> str:
-        """What training specs call the data set."""
-        return dataset_digest(self.dataset)
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """What the data set is, for the record."""
-        dataset = self.dataset
-        return {
-            "name": self.name,
-            "digest": self.digest[:16],
-            "train": len(dataset.train),
-            "test": len(dataset.test),
-        }
-
-    def invocation(self) -> dict[str, Any]:
-        """The conditions of a program that measures in this setting."""
-        return invocation(self.device) | {"dataset": self.about}
-
-    def spec(self, seed: int, **changes: Any) -> TrainingSpec:
-        """The training spec of a seed: the paper's recipe but for `changes`."""
-        return TrainingSpec(
-            dataset=self.digest,
-            architecture=self.model,
-            width=self.width,
-            epochs=self.epochs,
-            seed=seed,
-            **changes,
-        )
-
-    def result_path(self, question: str) -> Path:
-        """Where the results of a question lie, by what they are results of."""
-        width = "" if self.width == 1 else f"-w{self.width:g}"
-        model = self.model.replace("/", "-")
-        return self.results / f"{question}-{self.name}-{model}{width}-e{self.epochs}.jsonl"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -206,18 +117,6 @@ def approaches_of(options: argparse.Namespace, known: Sequence[str]) -> tuple[st
     return asked
 
 
-def add_tasks(parser: argparse.ArgumentParser) -> None:
-    """Add the option that measures fewer sub-tasks."""
-    says = "a random sample of N sub-tasks (default: all of 10 classes, the paper's sample of 100)"
-    parser.add_argument("--tasks", type=int, default=None, metavar="N", help=says)
-
-
-def tasks_of(options: argparse.Namespace, setting: Setting) -> tuple[Subtask, ...]:
-    """The sub-tasks asked for."""
-    check_positive(options, "tasks")
-    return drawn(subtasks(len(setting.dataset.classes)), options.tasks)
-
-
 def check_positive(options: argparse.Namespace, *names: str) -> None:
     """Refuse options below 1.
 
@@ -229,21 +128,6 @@ def check_positive(options: argparse.Namespace, *names: str) -> None:
         if value is not None and value < 1:
             option = f"--{name.replace('_', '-')}"
             raise InvalidInput(option, value, "out of range", "give a whole number of at least 1")
-
-
-def named(dataset: str) -> tuple[str, Path | None]:
-    """Name and file of ``NAME=PATH``, ``PATH`` or ``digits``."""
-    if dataset == DIGITS:
-        return DIGITS, None
-    name, equals, path = dataset.partition("=")
-    source = Path(path if equals else dataset)
-    name = name if equals else source.stem
-    if not name or set(name) & set("/\\-" + os.sep):
-        remedy = "give NAME=PATH, as in cifar10=data.npz, with no slash and no hyphen in the name"
-        raise InvalidInput("--dataset", dataset, "no name for the names of result files", remedy)
-    if not source.is_file():
-        raise InvalidInput("--dataset", str(source), "there is no such file", "give the path of an .npz file")
-    return name, source
 
 
 def execution_of(listed: str) -> Execution:
