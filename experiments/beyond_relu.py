@@ -32,7 +32,8 @@ from experiments.figures.beyond_relu import draw
 from experiments.models.approaches import APPROACHES
 from experiments.models.decomposition import THRESHOLD
 from experiments.models.evaluation import Evaluation, share
-from experiments.models.runs import Run, trained
+from experiments.models.moda import Run, trained
+from experiments.models.training import How
 from experiments.records.result_file import ResultFile, Row
 from experiments.setup.datasets import DIGITS
 from experiments.setup.options import add_surroundings, check_positive, surroundings_of
@@ -111,13 +112,8 @@ class _Sweep:
 
     def measure(self, epsilons: Sequence[float]) -> None:
         what = f"{self.setting.model}, {self.approach}, seed {self.seed}"
-        run = trained(
-            self.setting.runs,
-            self._spec(),
-            self.setting.dataset,
-            device=self.setting.device,
-            progress=report(f"training {what}"),
-        )
+        how = How(device=self.setting.device, progress=report(f"training {what}"))
+        run = trained(self.setting.runs, self._spec(), self.setting.dataset, how)
         evaluation = Evaluation(
             self.setting.dataset.test, run.model.input, len(run.model.labels), device=self.setting.device
         )

@@ -25,8 +25,8 @@ from experiments.evidence.summaries import seeds
 from experiments.figures import drawing
 from experiments.models.approaches import MWT, mwt_run_of, run_of, spec_of
 from experiments.models.evaluation import Evaluation, share
+from experiments.models.moda import Run
 from experiments.models.mwt import MwtRun
-from experiments.models.runs import Run
 from experiments.records.result_file import ResultFile, Row
 from experiments.setup.launch import ranks
 from experiments.setup.options import add_approaches, add_options, approaches_of, setting_of

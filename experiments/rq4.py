@@ -18,7 +18,7 @@ from experiments.figures import drawing
 from experiments.models.approaches import run_with
 from experiments.models.decomposition import THRESHOLD, THRESHOLDS, modular_model
 from experiments.models.evaluation import Evaluation
-from experiments.models.runs import Run
+from experiments.models.moda import Run
 from experiments.records.result_file import ResultFile, Row
 from experiments.reuse.composers import exact, modules_at
 from experiments.reuse.options import add_tasks, tasks_of

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.models.moda import Run, trained
 from experiments.models.mwt import MwtRun, trained_mwt
-from experiments.models.runs import How, Run, trained
+from experiments.models.training import How
 from experiments.setup.progress import epochs
 from experiments.setup.setting import Setting
 from moda_core.baselines.mwt.training import MwtSpec
@@ -44,19 +45,16 @@ def run_of(setting: Setting, approach: str, seed: int, ranks: Ranks = ALONE) -> 
 
 def run_with(setting: Setting, what: str, seed: int, changes: Mapping[str, Any], ranks: Ranks = ALONE) -> Run:
     """The model of the default spec but for `changes`; `what` it is, while it is trained."""
-    return trained(
-        setting.runs,
-        setting.spec(seed, **changes),
-        setting.dataset,
-        device=setting.device,
-        execution=setting.execution,
-        ranks=ranks,
-        progress=epochs(f"training {what}"),
-    )
+    return trained(setting.runs, setting.spec(seed, **changes), setting.dataset, _how(setting, what, ranks))
 
 
 def mwt_run_of(setting: Setting, seed: int, ranks: Ranks = ALONE) -> MwtRun:
     """The model that MwT trains under a seed."""
-    report = epochs(f"training {MWT}, seed {seed}")
-    how = How(device=setting.device, execution=setting.execution, ranks=ranks, progress=report)
+    how = _how(setting, f"{MWT}, seed {seed}", ranks)
     return trained_mwt(setting.runs, mwt_spec(setting, seed), setting.dataset, how)
+
+
+def _how(setting: Setting, what: str, ranks: Ranks) -> How:
+    """As the setting says, with a line that tells what is trained."""
+    report = epochs(f"training {what}")
+    return How(device=setting.device, execution=setting.execution, ranks=ranks, progress=report)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-from experiments.models.runs import Run
+from experiments.models.moda import Run
 from moda_core.data.dataset import Dataset, subset
 from moda_core.files import write_atomically
 from moda_core.modularity.counts import count_activations

@@ -7,7 +7,9 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
-from experiments.models.runs import CheckpointFolder, Finished, How, Reports, architecture_of, finished
+from experiments.models.checkpoints import CheckpointFolder
+from experiments.models.runs import Finished, finished
+from experiments.models.training import PLAIN, How, Reports, learn, network_of
 from moda_core.baselines.mwt.modules import Augmentation, MaskCounts, ModuleMasks, count_masks, module_masks
 from moda_core.baselines.mwt.training import MwtModel, MwtSpec, initial_mwt, mwt_model, train_mwt
 from moda_core.data.dataset import Dataset, subset
@@ -25,7 +27,7 @@ class MwtRun(Finished):
     model: MwtModel
 
 
-def trained_mwt(folder: Path, spec: MwtSpec, dataset: Dataset, how: How) -> MwtRun:
+def trained_mwt(folder: Path, spec: MwtSpec, dataset: Dataset, how: How = PLAIN) -> MwtRun:
     """The model of a spec: read if it was trained before, trained (further) otherwise."""
     place, facts = finished(folder, spec, partial(_trained, spec, dataset, how), how)
     path = place / "model.safetensors"
@@ -45,21 +47,9 @@ def mwt_modules(run: MwtRun, dataset: Dataset, threshold: Decimal, *, device: st
 
 
 def _trained(spec: MwtSpec, dataset: Dataset, how: How, checkpoints: CheckpointFolder) -> tuple[Reports, bytes]:
-    architecture = architecture_of(dataset, spec.architecture, image_size=spec.image_size, width=spec.width)
-    rule = dataset.input_spec(architecture.image_size, architecture.channels)
+    architecture, rule = network_of(dataset, spec)
     network = initial_mwt(architecture, spec.seed)
-    history = train_mwt(
-        network,
-        subset(dataset.train, spec.fraction, spec.seed),
-        spec,
-        rule,
-        mirror=dataset.mirror,
-        device=how.device,
-        execution=how.saving,
-        ranks=how.ranks,
-        checkpoints=checkpoints,
-        progress=how.progress,
-    )
+    history = learn(partial(train_mwt, network), dataset, spec, rule, how, checkpoints)
     model = mwt_model(network, architecture, dataset.classes, rule)
     return history, save_tensors(model.tensors(), model.to_json())
 

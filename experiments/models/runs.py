@@ -12,61 +12,21 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from experiments.models.checkpoints import CheckpointFolder
+from experiments.models.training import How, Reports
 from experiments.records.conditions import conditions
-from moda_core.architectures.catalogue import complete
-from moda_core.data.dataset import Dataset, subset
 from moda_core.errors import Conflict
 from moda_core.files import file_digest, parse_json, storing, write_atomically
-from moda_core.modularity.models import TrainedModel
-from moda_core.specs import ArchitectureSpec, Spec, TrainingSpec
-from moda_core.storage.artifacts import decode, encode
-from moda_core.storage.tensorfiles import check_content, load_tensors, read_header, save_tensors
-from moda_core.structure.unitgraph import unit_graph
-from moda_core.training.checkpoints import Checkpoint
-from moda_core.training.distributed import ALONE, Ranks
-from moda_core.training.execution import EAGER, Execution
-from moda_core.training.initial import initial_network
-from moda_core.training.loop import train
-from moda_core.training.reports import EpochReport
+from moda_core.specs import Spec
 
-__all__ = [
-    "CheckpointFolder",
-    "Finished",
-    "How",
-    "Reports",
-    "Run",
-    "architecture_of",
-    "finished",
-    "trained",
-]
-
-Reports = Sequence[EpochReport]
-
-
-@dataclass(frozen=True, kw_only=True)
-class How:
-    """How training is carried out, which is no part of what is asked for."""
-
-    device: torch.device | str = "cpu"
-    execution: Execution = EAGER
-    ranks: Ranks = ALONE
-    progress: Callable[[EpochReport], None] | None = None
-
-    @property
-    def saving(self) -> Execution:
-        """`execution`, but where epochs may be shorter than their saving, on CUDA, some are not saved."""
-        on_cuda = torch.device(self.device).type == "cuda"
-        return replace(self.execution, seconds_between_checkpoints=30.0) if on_cuda else self.execution
+__all__ = ["Finished", "finished"]
 
 
 @dataclass(frozen=True)
@@ -102,64 +62,6 @@ class Finished:
         """Over all its epochs."""
         images = sum(report["samples_per_s"] * report["seconds"] for report in self.facts["history"])
         return float(images / self.wall_s)
-
-
-@dataclass(frozen=True)
-class Run(Finished):
-    """A finished run of a `TrainingSpec`."""
-
-    spec: TrainingSpec
-    model: TrainedModel
-
-
-class CheckpointFolder:
-    """The checkpoints of one run in a local folder; only the last is kept, with the processor time until then."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._cpu_s_before = 0.0
-        self._begun = time.process_time()
-
-    @property
-    def cpu_s(self) -> float:
-        """Processor time of the run until now, that of the processes before this one included."""
-        return self._cpu_s_before + time.process_time() - self._begun
-
-    def load(self) -> Checkpoint | None:
-        """The latest checkpoint, or None."""
-        paths = self._paths()
-        if not paths:
-            return None
-        header = read_header(paths[-1])
-        check_content(paths[-1], header)
-        tensors = {name: tensor.clone() for name, tensor in load_tensors(paths[-1], header, verify=False).items()}
-        self._cpu_s_before, self._begun = header.meta.get("cpu_s", 0.0), time.process_time()
-        return Checkpoint(epoch=header.meta["epoch"], tensors=tensors, state=header.meta["state"])
-
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, then drop those before it."""
-        before = self._paths()
-        meta = {"epoch": checkpoint.epoch, "state": checkpoint.state, "cpu_s": self.cpu_s}
-        write_atomically(self.folder / f"{checkpoint.epoch:06d}.safetensors", save_tensors(checkpoint.tensors, meta))
-        for path in before:
-            if path.name != f"{checkpoint.epoch:06d}.safetensors":
-                path.unlink()
-
-    def clear(self) -> None:
-        """Drop all of them."""
-        for path in self._paths():
-            path.unlink()
-
-    def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob("[0-9]*.safetensors"))
-
-
-def architecture_of(
-    dataset: Dataset, name: str, *, image_size: int | None = None, width: float = 1.0
-) -> ArchitectureSpec:
-    """A network for the images and classes of a data set."""
-    channels = dataset.train.pixels.shape[1]
-    return complete(name, classes=len(dataset.classes), channels=channels, image_size=image_size, width=width)
 
 
 def finished(
@@ -199,48 +101,6 @@ def _finish(place: Path, spec: Spec, work: Callable[[CheckpointFolder], tuple[Re
         "conditions": _conditions(how),
     }
     how.ranks.first(partial(_store, checkpoints, model, facts))
-
-
-def trained(
-    folder: Path,
-    spec: TrainingSpec,
-    dataset: Dataset,
-    *,
-    device: torch.device | str = "cpu",
-    execution: Execution = EAGER,
-    ranks: Ranks = ALONE,
-    progress: Callable[[EpochReport], None] | None = None,
-) -> Run:
-    """The model of a spec: read if it was trained before, trained (further) otherwise.
-
-    Several ranks share the folder: the first writes, all read.
-    """
-    how = How(device=device, execution=execution, ranks=ranks, progress=progress)
-    place, facts = finished(folder, spec, partial(_trained, spec, dataset, how), how)
-    model = decode(place / "model.safetensors")
-    assert isinstance(model, TrainedModel)
-    return Run(place, facts, spec, model)
-
-
-def _trained(spec: TrainingSpec, dataset: Dataset, how: How, checkpoints: CheckpointFolder) -> tuple[Reports, bytes]:
-    architecture = architecture_of(dataset, spec.architecture, image_size=spec.image_size, width=spec.width)
-    rule = dataset.input_spec(architecture.image_size, architecture.channels)
-    network = initial_network(architecture, spec.seed, pretrained=spec.pretrained)
-    history = train(
-        network,
-        unit_graph(architecture) if spec.objective == "modular" else None,
-        subset(dataset.train, spec.fraction, spec.seed),
-        spec,
-        rule,
-        mirror=dataset.mirror,
-        device=how.device,
-        execution=how.saving,
-        ranks=how.ranks,
-        checkpoints=checkpoints,
-        progress=how.progress,
-    )
-    weights = {name: state.detach().cpu() for name, state in network.state_dict().items()}
-    return history, encode(TrainedModel(architecture, dataset.classes, rule, weights))
 
 
 def _conditions(how: How) -> dict[str, Any]:

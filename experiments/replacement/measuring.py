@@ -29,7 +29,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from experiments.models.decomposition import modular_model
-from experiments.models.runs import Run, trained
+from experiments.models.moda import Run, trained
+from experiments.models.training import How
 from experiments.records.result_file import ResultFile, Row
 from experiments.replacement.models import WEAK_KINDS, Part, strong_part, strong_spec, targets, weak_part, weak_spec
 from experiments.setup.options import add_surroundings, check_positive, setting_of
@@ -186,7 +187,7 @@ def _identity(row: Row, names: Sequence[str]) -> tuple[object, ...]:
 def _strong(setting: Setting, objective: str, seed: int) -> _Strong:
     part = strong_part(setting.dataset, seed)
     spec = strong_spec(part, setting.model, setting.width, setting.epochs, seed, objective)
-    strong = trained(setting.runs, spec, part.dataset, device=setting.device, execution=setting.execution)
+    strong = trained(setting.runs, spec, part.dataset, How(device=setting.device, execution=setting.execution))
     modular = modular_model(strong, part.dataset, device=setting.device)
     found = accuracy(_answers(strong.model, part.dataset.test, setting.device), part.dataset.test.labels)
     return _Strong(strong, part, modular, {"correct": found.correct, "n": found.samples})
@@ -196,7 +197,7 @@ def _weak(setting: Setting, cell: Cell, weak_epochs: int) -> _Weak:
     seed, kind, target = cell
     part = weak_part(setting.dataset, target)
     spec = weak_spec(part, kind, weak_epochs, seed)
-    weak = trained(setting.runs, spec, part.dataset, device=setting.device, execution=setting.execution)
+    weak = trained(setting.runs, spec, part.dataset, How(device=setting.device, execution=setting.execution))
     train = subset(part.dataset.train, spec.fraction, spec.seed)
     answers = [_answers(weak.model, images, setting.device) for images in (train, part.dataset.test)]
     return _Weak(weak, target, train, part.dataset.test, *answers)

@@ -12,7 +12,7 @@ import pytest
 
 from experiments import gpu
 from experiments.agenda.agenda import Measurement
-from experiments.models.runs import CheckpointFolder
+from experiments.models.checkpoints import CheckpointFolder
 from moda_core.errors import ModaError
 
 WORKER = """

@@ -10,13 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.models import runs
-from experiments.models.mwt import trained_mwt
-from experiments.models.runs import CheckpointFolder, How, trained
+from experiments.models import moda, runs
+from experiments.models.moda import trained
+from experiments.models.training import How
 from experiments.setup.setting import Setting
-from moda_core.baselines.mwt.training import MwtSpec
 from moda_core.errors import Conflict
-from moda_core.training.checkpoints import Checkpoint
 from moda_core.training.reports import EpochReport
 
 
@@ -34,9 +32,9 @@ def test_a_stopped_training_ends_as_one_that_was_never_stopped(setting: Setting,
     spec = setting.spec(0)
     whole = trained(tmp_path / "whole", spec, setting.dataset)
     with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "stopped", spec, setting.dataset, progress=stop)
+        trained(tmp_path / "stopped", spec, setting.dataset, How(progress=stop))
     heard: list[EpochReport] = []
-    resumed = trained(tmp_path / "stopped", spec, setting.dataset, progress=heard.append)
+    resumed = trained(tmp_path / "stopped", spec, setting.dataset, How(progress=heard.append))
     assert [report.epoch for report in heard] == [2]
     assert resumed.digest == whole.digest
     assert [report["loss"] for report in resumed.facts["history"]] == [r["loss"] for r in whole.facts["history"]]
@@ -46,7 +44,7 @@ def test_a_stopped_training_ends_as_one_that_was_never_stopped(setting: Setting,
 def test_a_finished_training_is_not_repeated(setting: Setting, tmp_path: Path) -> None:
     first = trained(tmp_path, setting.spec(1), setting.dataset)
     heard: list[EpochReport] = []
-    again = trained(tmp_path, setting.spec(1), setting.dataset, progress=heard.append)
+    again = trained(tmp_path, setting.spec(1), setting.dataset, How(progress=heard.append))
     assert heard == []
     assert again.facts == first.facts
     assert all(torch.equal(weight, first.model.weights[name]) for name, weight in again.model.weights.items())
@@ -60,7 +58,7 @@ def test_a_run_that_another_program_works_on_is_left_to_it(setting: Setting, tmp
         with pytest.raises(Conflict, match="another program"):
             trained(tmp_path, setting.spec(0), setting.dataset)
 
-    run = trained(tmp_path, setting.spec(0), setting.dataset, progress=meanwhile)
+    run = trained(tmp_path, setting.spec(0), setting.dataset, How(progress=meanwhile))
     assert len(run.facts["history"]) == 2
 
 
@@ -75,26 +73,5 @@ def test_a_run_that_another_program_finished_while_we_waited_is_not_trained_agai
         yield
 
     monkeypatch.setattr(runs, "_alone", alone)
-    monkeypatch.setattr(runs, "train", None)
+    monkeypatch.setattr(moda, "train", None)
     assert trained(tmp_path / "here", setting.spec(0), setting.dataset).digest == first.digest
-
-
-def test_processor_time_is_that_of_all_processes_of_a_run(tmp_path: Path) -> None:
-    first = CheckpointFolder(tmp_path)
-    first._cpu_s_before = 100.0
-    first.save(Checkpoint(epoch=1, tensors={"weight": torch.zeros(1)}, state={}))
-    second = CheckpointFolder(tmp_path)
-    assert second.cpu_s < 100
-    assert second.load() is not None
-    assert 100 <= second.cpu_s < 200
-
-
-def test_mwt_is_kept_and_resumed_alike(setting: Setting, tmp_path: Path) -> None:
-    spec = MwtSpec(dataset=setting.digest, architecture="cnn", width=0.125, epochs=2)
-    whole = trained_mwt(tmp_path / "whole", spec, setting.dataset, How())
-    with pytest.raises(KeyboardInterrupt):
-        trained_mwt(tmp_path / "stopped", spec, setting.dataset, How(progress=stop))
-    resumed = trained_mwt(tmp_path / "stopped", spec, setting.dataset, How())
-    assert resumed.digest == whole.digest
-    assert set(whole.facts["history"][0]) >= {"cohesion", "coupling", "loss"}
-    assert resumed.model.labels == setting.dataset.classes

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from experiments.models.decomposition import modular_model
-from experiments.models.runs import trained
+from experiments.models.moda import trained
 from experiments.records.result_file import ResultFile
 from experiments.replacement import measuring
 from experiments.replacement.models import strong_part, strong_spec, weak_part, weak_spec

@@ -12,7 +12,7 @@ import torch
 
 from experiments.models.decomposition import modular_model
 from experiments.models.evaluation import Evaluation
-from experiments.models.runs import Run, trained
+from experiments.models.moda import Run, trained
 from experiments.records.result_file import ResultFile, Row
 from experiments.reuse.composers import ModuleComposer
 from experiments.reuse.measurements import Reuse
@@ -207,7 +207,7 @@ def without_conditions(rows: list[Row]) -> list[Row]:
 
 
 def test_a_run_is_found_by_its_spec_whichever_program_asks(setting: Setting, run: Run) -> None:
-    found = trained(setting.runs, setting.spec(0), setting.dataset, progress=None)
+    found = trained(setting.runs, setting.spec(0), setting.dataset)
     assert (found.place, found.digest) == (run.place, run.digest)
     assert found.facts == run.facts
     assert found.wall_s > 0
