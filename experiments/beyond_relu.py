@@ -28,10 +28,11 @@ from typing import Any
 
 import torch
 
+from experiments.evidence.summaries import share
 from experiments.figures.beyond_relu import draw
 from experiments.models.approaches import APPROACHES
 from experiments.models.decomposition import THRESHOLD
-from experiments.models.evaluation import Evaluation, share
+from experiments.models.evaluation import Evaluation
 from experiments.models.moda import Run, trained
 from experiments.models.training import How
 from experiments.records.result_file import ResultFile, Row

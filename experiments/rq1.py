@@ -21,10 +21,10 @@ from statistics import fmean, stdev
 
 from experiments.evidence import printing
 from experiments.evidence.files import evidence_of
-from experiments.evidence.summaries import seeds
+from experiments.evidence.summaries import seeds, share
 from experiments.figures import drawing
 from experiments.models.approaches import MWT, mwt_run_of, run_of, spec_of
-from experiments.models.evaluation import Evaluation, share
+from experiments.models.evaluation import Evaluation
 from experiments.models.moda import Run
 from experiments.models.mwt import MwtRun
 from experiments.records.result_file import ResultFile, Row

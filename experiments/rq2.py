@@ -35,7 +35,7 @@ def _reuse() -> Callable[[Sequence[str]], None]:
 
 
 def _replacement() -> Callable[[Sequence[str]], None]:
-    from experiments.replacement.measuring import main as replacement
+    from experiments.replacement.command import main as replacement
 
     return replacement
 

@@ -16,11 +16,11 @@ from collections.abc import Mapping, Sequence
 from experiments.evidence import printing
 from experiments.figures import drawing
 from experiments.models.approaches import run_with
-from experiments.models.decomposition import THRESHOLD, THRESHOLDS, modular_model
+from experiments.models.decomposition import THRESHOLD, THRESHOLDS, exact, modular_model
 from experiments.models.evaluation import Evaluation
 from experiments.models.moda import Run
 from experiments.records.result_file import ResultFile, Row
-from experiments.reuse.composers import exact, modules_at
+from experiments.reuse.composers import modules_at
 from experiments.reuse.options import add_tasks, tasks_of
 from experiments.reuse.recording import COMPOSED, Recorder
 from experiments.setup.options import add_approaches, add_options, approaches_of, setting_of

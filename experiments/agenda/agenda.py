@@ -18,10 +18,9 @@ import numpy as np
 
 from experiments import trainer_speed
 from experiments.models.approaches import APPROACHES, MWT
-from experiments.models.decomposition import THRESHOLD, THRESHOLDS
+from experiments.models.decomposition import THRESHOLD, THRESHOLDS, exact
 from experiments.records.result_file import ResultFile, Row
-from experiments.replacement import measuring
-from experiments.reuse.composers import exact
+from experiments.replacement.cells import missing as missing_cells
 from experiments.reuse.recording import COMPOSED, FINE_TUNED, MWT_COMPOSED
 from experiments.reuse.subtasks import number_of_subtasks
 from experiments.setup.setting import RESULTS, Setting
@@ -216,7 +215,7 @@ class Agenda:
 
     def _replacement(self, setting: Setting) -> Measurement:
         def done() -> bool:
-            return not measuring.missing(setting, self._classes(setting.name), self.epochs)
+            return not missing_cells(setting, self._classes(setting.name), self.epochs)
 
         arguments = ("replacement", *self._arguments(setting, model="--strong", epochs="--strong-epochs"))
         arguments += ("--weak-epochs", str(self.epochs))

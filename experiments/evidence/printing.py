@@ -15,10 +15,10 @@ from experiments.evidence.summaries import (
     most_images,
     of_kind,
     reuse_summaries,
+    share,
     threshold_points,
     weighting,
 )
-from experiments.models.evaluation import share
 from experiments.records.result_file import ResultFile, Row
 
 __all__ = ["Cell", "show", "show_reuse", "show_weights"]

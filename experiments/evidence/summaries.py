@@ -14,7 +14,6 @@ from fractions import Fraction
 from statistics import fmean
 from typing import TypeVar
 
-from experiments.models.evaluation import share
 from experiments.records.result_file import Row
 
 __all__ = [
@@ -30,6 +29,7 @@ __all__ = [
     "of_kind",
     "reuse_summaries",
     "seeds",
+    "share",
     "subtask",
     "threshold_points",
     "weighting",
@@ -107,6 +107,11 @@ def seeds(rows: Iterable[Row]) -> int:
 def subtask(row: Row) -> tuple[int, ...]:
     """The classes of a row of reuse."""
     return tuple(row["classes"])
+
+
+def share(accuracy: Mapping[str, int]) -> float:
+    """``{"correct": 3, "n": 4}`` as 0.75."""
+    return accuracy["correct"] / accuracy["n"]
 
 
 def weighting(row: Row) -> tuple[float, float, float]:

@@ -9,9 +9,8 @@ from statistics import fmean
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.evidence.summaries import grouped, of_kind
+from experiments.evidence.summaries import grouped, of_kind, share
 from experiments.figures import charts
-from experiments.models.evaluation import share
 from experiments.records.result_file import Row
 
 __all__ = ["draw", "figure"]

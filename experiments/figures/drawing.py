@@ -8,9 +8,16 @@ from statistics import fmean
 from matplotlib.figure import Figure
 
 from experiments.evidence.files import evidence_of
-from experiments.evidence.summaries import by_size, grouped, layer_overlaps, most_images, of_kind, threshold_points
+from experiments.evidence.summaries import (
+    by_size,
+    grouped,
+    layer_overlaps,
+    most_images,
+    of_kind,
+    share,
+    threshold_points,
+)
 from experiments.figures import charts
-from experiments.models.evaluation import share
 from experiments.records.result_file import ResultFile, Row
 
 __all__ = ["rq1", "rq2_reuse", "rq4_threshold", "rq4_weights"]

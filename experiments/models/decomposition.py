@@ -13,7 +13,7 @@ from moda_core.modularity.models import ModularModel
 from moda_core.modularity.modules import decomposed
 from moda_core.storage.artifacts import decode, encode_counts
 
-__all__ = ["THRESHOLD", "THRESHOLDS", "modular_model"]
+__all__ = ["THRESHOLD", "THRESHOLDS", "exact", "modular_model"]
 
 THRESHOLD = Decimal("0.9")
 """The paper's τ."""
@@ -32,3 +32,8 @@ def modular_model(run: Run, dataset: Dataset, threshold: Decimal = THRESHOLD, *,
     model = decode(run.place / "model.safetensors", counts=counts)
     assert isinstance(model, ModularModel)
     return replace(model, threshold=threshold)
+
+
+def exact(threshold: Decimal) -> str:
+    """τ as it enters a name: ``0.9``."""
+    return format(threshold.normalize(), "f")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from moda_core.data.images import fit, normalise
 from moda_core.specs import InputSpec
 from moda_core.training.surroundings import full_float32
 
-__all__ = ["Evaluation", "share"]
+__all__ = ["Evaluation"]
 
 _BATCH = {"cuda": 2500, "cpu": 100}
 
@@ -66,8 +65,3 @@ class Evaluation:
         numbers = torch.tensor([self.numbers[label] for label in labels])
         truth = torch.arange(len(labels)).repeat_interleave(numbers).to(answers.device)
         return {"correct": int((answers == truth).sum()), "n": len(truth)}
-
-
-def share(accuracy: dict[str, Any]) -> float:
-    """``{"correct": 3, "n": 4}`` as 0.75."""
-    return float(accuracy["correct"] / accuracy["n"])

@@ -10,6 +10,7 @@ from decimal import Decimal
 
 from torch import nn
 
+from experiments.models.decomposition import exact
 from experiments.records.result_file import Row
 from experiments.reuse.modules import measured_modules
 from experiments.reuse.subtasks import Subtask
@@ -19,7 +20,7 @@ from moda_core.modularity.models import ModularModel
 from moda_core.modularity.networks import full_network, network
 from moda_core.structure.slicing import Plan
 
-__all__ = ["ModuleComposer", "costs", "exact", "modules_at"]
+__all__ = ["ModuleComposer", "costs", "modules_at"]
 
 
 class ModuleComposer:
@@ -74,8 +75,3 @@ def costs(sliced: Plan, undropped: Plan) -> Row:
         "original_parameters": sliced.graph.parameters,
         "original_flops": whole_flops(sliced.graph),
     }
-
-
-def exact(threshold: Decimal) -> str:
-    """τ as it enters a name: ``0.9``."""
-    return format(threshold.normalize(), "f")

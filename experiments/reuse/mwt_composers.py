@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from torch import nn
 
+from experiments.models.decomposition import exact
 from experiments.models.mwt import MwtRun
 from experiments.records.result_file import Row
-from experiments.reuse.composers import costs, exact
+from experiments.reuse.composers import costs
 from experiments.reuse.modules import measured_modules
 from experiments.reuse.subtasks import Subtask
 from moda_core.baselines.mwt.composition import compose_mwt, mwt_plan, mwt_size, whole_mwt

@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from experiments.models.approaches import MWT, mwt_run_of, mwt_spec, run_of
-from experiments.models.decomposition import modular_model
+from experiments.models.decomposition import exact, modular_model
 from experiments.models.evaluation import Evaluation
 from experiments.models.moda import Run
 from experiments.models.mwt import MwtRun, mwt_modules
 from experiments.records.result_file import ResultFile, Row
-from experiments.reuse.composers import ModuleComposer, exact
+from experiments.reuse.composers import ModuleComposer
 from experiments.reuse.measurements import Composer, Reuse
 from experiments.reuse.mwt_composers import FineTunedComposer, MwtComposer
 from experiments.reuse.subtasks import Subtask

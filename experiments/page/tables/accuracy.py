@@ -8,8 +8,7 @@ from statistics import fmean
 
 from experiments import paper
 from experiments.evidence.files import Evidence
-from experiments.evidence.summaries import of_kind, seeds
-from experiments.models.evaluation import share
+from experiments.evidence.summaries import of_kind, seeds, share
 from experiments.page.markdown import NOTHING, count, mean_and_deviation, number, signed, table
 from experiments.records.result_file import Row
 

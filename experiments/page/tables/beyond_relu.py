@@ -9,8 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from experiments.evidence.files import Evidence
-from experiments.evidence.summaries import grouped, seeds, subtask
-from experiments.models.evaluation import share
+from experiments.evidence.summaries import grouped, seeds, share, subtask
 from experiments.page.markdown import count, percent, table
 from experiments.page.sources import link, sources
 from experiments.records.result_file import Row

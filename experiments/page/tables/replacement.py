@@ -11,8 +11,7 @@ from statistics import fmean
 
 from experiments import paper
 from experiments.evidence.files import PAPER_EPOCHS, Evidence
-from experiments.evidence.summaries import seeds
-from experiments.models.evaluation import share
+from experiments.evidence.summaries import seeds, share
 from experiments.page.markdown import NOTHING, count, number, percent, signed, table
 from experiments.records.result_file import Row
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from experiments.evidence.files import Evidence
-from experiments.evidence.summaries import grouped, of_kind, seeds, weighting
-from experiments.models.evaluation import share
+from experiments.evidence.summaries import grouped, of_kind, seeds, share, weighting
 from experiments.page.markdown import count, number, percent, table
 from experiments.records.result_file import Row
 

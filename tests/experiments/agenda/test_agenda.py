@@ -6,8 +6,8 @@ import torch
 
 from experiments.agenda.agenda import Agenda
 from experiments.records.conditions import hardware
-from experiments.replacement.measuring import INITIALS
-from experiments.replacement.models import WEAK_KINDS
+from experiments.replacement.cells import INITIALS
+from experiments.replacement.parts import WEAK_KINDS
 
 CLASSES = ("a", "b", "c", "d")
 TASKS = 11  # of two, three or four of four classes

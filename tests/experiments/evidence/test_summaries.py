@@ -14,6 +14,7 @@ from experiments.evidence.summaries import (
     most_images,
     of_kind,
     reuse_summaries,
+    share,
     threshold_points,
 )
 from experiments.records.result_file import Row
@@ -118,3 +119,7 @@ def test_rows_on_fewer_images_give_way_to_those_on_more() -> None:
     assert most_images(few + more + few) == more
     assert most_images(few + every + more) == every
     assert most_images([]) == []
+
+
+def test_a_share_is_what_was_right() -> None:
+    assert share({"correct": 3, "n": 4}) == 0.75

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from experiments.models.evaluation import Evaluation, share
+from experiments.models.evaluation import Evaluation
 from moda_core.data.dataset import Images
 from moda_core.data.images import normalise
 from moda_core.specs import InputSpec
@@ -64,7 +64,3 @@ def test_the_first_images_of_each_class_are_taken_and_n_says_so() -> None:
     assert evaluation.correct(network, [0, 1, 2]) == {"correct": 2, "n": 5}
     assert torch.equal(torch.cat(seen), normalise(some.pixels[[0, 2, 1, 4, 5]], RULE))
     assert evaluation.numbers == [2, 2, 1]
-
-
-def test_a_share_is_what_was_right() -> None:
-    assert share({"correct": 3, "n": 4}) == 0.75

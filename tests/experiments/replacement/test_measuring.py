@@ -7,8 +7,10 @@ import torch
 from experiments.models.decomposition import modular_model
 from experiments.models.moda import trained
 from experiments.records.result_file import ResultFile
-from experiments.replacement import measuring
-from experiments.replacement.models import strong_part, strong_spec, weak_part, weak_spec
+from experiments.replacement import ways
+from experiments.replacement.cells import QUESTION, missing
+from experiments.replacement.measuring import measure
+from experiments.replacement.parts import strong_part, strong_spec, weak_part, weak_spec
 from experiments.setup.setting import Setting
 from moda_core.baselines.cnnsplitter import patched_scores, public_range, target_range
 from moda_core.data.dataset import Dataset, Images, subset
@@ -49,12 +51,12 @@ def setting(tmp_path_factory):
         results=folder / "results",
     )
     made.__dict__["dataset"] = four_classes()
-    measuring.measure(made, EPOCHS)
+    measure(made, EPOCHS)
     return made
 
 
 def rows_of(setting, **keys):
-    file = ResultFile(setting.result_path(measuring.QUESTION))
+    file = ResultFile(setting.result_path(QUESTION))
     return [row for row in file.measured() if all(row.get(key) == value for key, value in keys.items())]
 
 
@@ -122,21 +124,21 @@ def test_cnnsplitters_rows_are_those_of_its_patch_in_both_forms(setting):
 
 
 def test_measuring_again_measures_nothing(setting):
-    content = setting.result_path(measuring.QUESTION).read_bytes()
-    measuring.measure(setting, EPOCHS)
-    assert setting.result_path(measuring.QUESTION).read_bytes() == content
+    content = setting.result_path(QUESTION).read_bytes()
+    measure(setting, EPOCHS)
+    assert setting.result_path(QUESTION).read_bytes() == content
 
 
 def elsewhere(setting, folder, rows):
     """The same setting with another result file."""
     made = changed(setting, results=folder)
     made.__dict__["dataset"] = setting.dataset
-    made.result_path(measuring.QUESTION).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made.result_path(QUESTION).write_text("".join(json.dumps(row) + "\n" for row in rows))
     return made
 
 
 def everything(setting):
-    return [json.loads(line) for line in setting.result_path(measuring.QUESTION).read_text().splitlines()]
+    return [json.loads(line) for line in setting.result_path(QUESTION).read_text().splitlines()]
 
 
 def without_conditions(rows):
@@ -149,8 +151,8 @@ def test_only_what_a_stop_left_out_is_measured_again(setting, tmp_path, torn):
     lost = {"weak": "underfitted", "target": "b", **torn}
     kept = [row for row in everything(setting) if any(row.get(key) != value for key, value in lost.items())]
     other = elsewhere(setting, tmp_path, kept)
-    assert measuring.missing(other, setting.dataset.classes, EPOCHS) == [(0, "underfitted", "b")]
-    measuring.measure(other, EPOCHS)
+    assert missing(other, setting.dataset.classes, EPOCHS) == [(0, "underfitted", "b")]
+    measure(other, EPOCHS)
     assert without_conditions(rows_of(other, **lost)) == without_conditions(rows_of(setting, **lost))
     assert len(rows_of(other)) == len(rows_of(setting))
 
@@ -161,7 +163,7 @@ def test_rows_of_models_by_other_specs_are_other_rows(setting, tmp_path, spec):
     other = elsewhere(
         setting, tmp_path, [one | {spec: "another"} if one == row else one for one in everything(setting)]
     )
-    measuring.measure(other, EPOCHS)
+    measure(other, EPOCHS)
     assert without_conditions(rows_of(other)[len(rows_of(setting)) :]) == without_conditions([row])
 
 
@@ -180,12 +182,12 @@ def test_a_module_without_a_range_has_a_row_that_says_so(setting, tmp_path, monk
     def constant(*_arguments, **_named):
         raise InvalidInput("module", "b", "the same logit for all samples", "train longer")
 
-    monkeypatch.setattr(measuring, "public_range", constant)
+    monkeypatch.setattr(ways, "public_range", constant)
     lost = {"weak": "underfitted", "target": "b", "approach": "CNNSplitter-public"}
     kept = [row for row in everything(setting) if any(row.get(key) != value for key, value in lost.items())]
     other = elsewhere(setting, tmp_path, kept)
-    measuring.measure(other, EPOCHS)
+    measure(other, EPOCHS)
     (row,) = rows_of(other, **lost)
     assert "the same logit" in row["error"]
     assert "tc_after" not in row
-    assert measuring.missing(other, setting.dataset.classes, EPOCHS) == []
+    assert missing(other, setting.dataset.classes, EPOCHS) == []

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from experiments.replacement.models import strong_part, strong_spec, targets, weak_part, weak_spec
+from experiments.replacement.parts import strong_part, strong_spec, targets, weak_part, weak_spec
 from moda_core.data.dataset import Dataset, Images
 
 
