@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import paper, trainer_speed
+from experiments import trainer_speed
 from experiments.evidence.files import evidence
 from experiments.figures import drawing
 from experiments.figures.beyond_relu import draw as draw_beyond_relu
@@ -20,6 +20,7 @@ from experiments.page.narrowed import narrowed
 from experiments.page.not_measured import TUNED, not_measured
 from experiments.page.tables.beyond_relu import QUESTION, beyond_relu
 from experiments.page.tables.speed import speed
+from experiments.paper import study, table_2
 from experiments.records.result_file import ResultFile
 from experiments.setup.program import program_parser, run
 from experiments.setup.setting import RESULTS
@@ -33,7 +34,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks" / "results"
 _BEGINNING = f"""# Results
 
 Written by `python -m experiments.document` from the files of `experiments/results`; not by hand. The paper is
-*{paper.TITLE}* (MODA), by Tuan Ngo, Abid Hassan, Saad Shafiq and Nenad
+*{study.TITLE}* (MODA), by Tuan Ngo, Abid Hassan, Saad Shafiq and Nenad
 Medvidovic, University of Southern California; its website is <https://sites.google.com/view/dnn-moda>.
 
 - [What was measured](#what-was-measured), with what came out
@@ -60,7 +61,7 @@ Medvidovic, University of Southern California; its website is <https://sites.goo
 - Sizes are shares of the original's parameters: as sliced, and *as the paper counts*, where every activation keeps its
   whole mask whoever reads it.
 - A commit with a `+` had changes that were not committed yet. Commands name data files without their folders.
-- The means that the paper's section 5.2 states over 20 cells of table 2 ({", ".join(f"{mean.target:g}" for mean in paper.STATED_MEANS.values())})
+- The means that the paper's section 5.2 states over 20 cells of table 2 ({", ".join(f"{mean.target:g}" for mean in table_2.STATED_MEANS.values())})
   are those of the ten CIFAR-10 cells.
 - The paper's hours are those of a server with two V100; it does not say how many of them were used.
 

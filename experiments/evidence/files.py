@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from experiments import paper
 from experiments.evidence.chosen import Training, chosen, latest, of_chosen
+from experiments.paper import study
 from experiments.records.result_file import ResultFile, Row
 from moda_core.errors import UnreadableFile
 
@@ -46,7 +46,7 @@ class Evidence:
     @property
     def papers_case(self) -> bool:
         """Whether its name is that of one of the paper's cases: model and data set, at its width, for its epochs."""
-        its_case = self.model in paper.MODELS and self.dataset in paper.DATASETS
+        its_case = self.model in study.MODELS and self.dataset in study.DATASETS
         return its_case and self.width == 1 and self.epochs == PAPER_EPOCHS
 
     @property
@@ -95,7 +95,7 @@ class Evidence:
     def _as_the_papers(self, row: Row) -> bool:
         """Whether nothing that is stated of a row says that it is smaller than the paper's."""
         data = self._under.get(row.get("conditions", ""), {}).get("dataset")
-        images = paper.IMAGES.get(self.dataset)
+        images = study.IMAGES.get(self.dataset)
         stated = (data.get("train"), data.get("test")) if isinstance(data, dict) else images
         return stated == images and row.get("weak_epochs", PAPER_EPOCHS) == PAPER_EPOCHS
 

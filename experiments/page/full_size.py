@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import paper
 from experiments.evidence.files import PAPER_EPOCHS, Evidence
 from experiments.page.passages import REPLACEMENT, about, reuse_of, threshold_of, weights_of, with_sources
 from experiments.page.tables import accuracy, compactness, replacement
+from experiments.paper import section_5_2, table_2
 
 __all__ = ["full_size"]
 
@@ -36,10 +36,10 @@ def _reuse(files: Sequence[Evidence], place: Path) -> str:
         return ""
     text = (
         "### RQ2: reuse (figure 3)\n\n"
-        f"The paper, of VGG16 on CIFAR-10: MODA's largest loss is {paper.REUSE.largest_gap} points, and more than 3 in"
-        f" {paper.REUSE.gaps_above_3} of 1,013 sub-tasks. Over all nine cases the mean module size is"
-        f" {paper.MEAN_MODULE['MODA'].size} % (MwT {paper.MEAN_MODULE['MwT'].size} %), the overlap"
-        f" {paper.MEAN_MODULE['MODA'].overlap} % (MwT {paper.MEAN_MODULE['MwT'].overlap} %).\n\n"
+        f"The paper, of VGG16 on CIFAR-10: MODA's largest loss is {section_5_2.REUSE.largest_gap} points, and more than 3 in"
+        f" {section_5_2.REUSE.gaps_above_3} of 1,013 sub-tasks. Over all nine cases the mean module size is"
+        f" {section_5_2.MEAN_MODULE['MODA'].size} % (MwT {section_5_2.MEAN_MODULE['MwT'].size} %), the overlap"
+        f" {section_5_2.MEAN_MODULE['MODA'].overlap} % (MwT {section_5_2.MEAN_MODULE['MwT'].overlap} %).\n\n"
     )
     for file in found:
         stated = (file.model, file.dataset) == ("vgg16", "cifar10")
@@ -50,7 +50,7 @@ def _reuse(files: Sequence[Evidence], place: Path) -> str:
 def _table_2(files: Sequence[Evidence], place: Path) -> str:
     found = about(files, "rq2-replacement")
     text = f"### RQ2: replacement (table 2)\n\n{REPLACEMENT}" if found else ""
-    for dataset in paper.TARGETS:
+    for dataset in table_2.TARGETS:
         if cells := replacement.beside_the_paper(found, dataset):
             text += f"#### {dataset}\n\n{cells}\n"
             text += "".join(replacement.summary(file) + "\n" for file in found if file.dataset == dataset)

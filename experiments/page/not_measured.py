@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import paper
 from experiments.evidence.files import Evidence
 from experiments.page.passages import about
 from experiments.page.sources import to_measure, unmeasured
 from experiments.page.tables import accuracy, compactness, replacement, reuse, speed, threshold
+from experiments.paper import study, table_2
 
 __all__ = ["TUNED", "not_measured"]
 
@@ -56,7 +56,7 @@ def _reuse(files: Sequence[Evidence]) -> str:
 def _table_2(files: Sequence[Evidence]) -> str:
     found = about(files, "rq2-replacement")
     tables = [
-        f"#### {dataset}\n\n{cells}" for dataset in paper.TARGETS if (cells := replacement.unmeasured(found, dataset))
+        f"#### {dataset}\n\n{cells}" for dataset in table_2.TARGETS if (cells := replacement.unmeasured(found, dataset))
     ]
     program = "python -m experiments.rq2 replacement --dataset DATASET=DATASET.npz --strong MODEL --seeds 5"
     command = unmeasured(replacement.unmeasured_cases(found), program)
@@ -78,7 +78,7 @@ def _thresholds(files: Sequence[Evidence]) -> str:
 
 def _weights(files: Sequence[Evidence]) -> str:
     measured = {(file.model, file.dataset) for file in about(files, "rq4-weights") if file.rows()}
-    lacking = [case for case in paper.COMPOSITION if case not in measured]
+    lacking = [case for case in study.CASES if case not in measured]
     return _passage(
         "RQ4: the weights of the loss", "", unmeasured(lacking, f"python -m experiments.rq4 weights {_CASE}")
     )

@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from statistics import fmean
 
-from experiments import paper
 from experiments.evidence.files import Evidence
 from experiments.evidence.summaries import of_kind, seeds, share
 from experiments.page.markdown import NOTHING, count, mean_and_deviation, number, signed, table
+from experiments.paper import table_1
 from experiments.records.result_file import Row
 
 __all__ = ["beside_the_paper", "finding", "of_one", "unmeasured", "unmeasured_cases"]
@@ -22,7 +22,7 @@ def beside_the_paper(files: Sequence[Evidence]) -> str:
     """Table 1, the rows that were measured."""
     columns = ["model, data set, approach", "paper, %", "ours, %", "difference", "seeds", "n"]
     columns += ["paper, h", "ours, min", "images/s", "paper, x ST", "ours, x ST"]
-    cases = [(case, approach, _of_case(files, case)) for case in paper.TEST_ACCURACY for approach in _APPROACHES]
+    cases = [(case, approach, _of_case(files, case)) for case in table_1.TEST_ACCURACY for approach in _APPROACHES]
     return table(columns, [_paper_row(*case) for case in cases if _trainings(case[2], case[1])])
 
 
@@ -30,7 +30,7 @@ def unmeasured(files: Sequence[Evidence]) -> str:
     """Table 1, the rows that were not."""
     columns = ["model, data set, approach", "paper, %", "ours, %", "paper, h", "paper, x ST"]
     rows = []
-    for case, theirs in paper.TEST_ACCURACY.items():
+    for case, theirs in table_1.TEST_ACCURACY.items():
         for approach, accuracy in theirs.items():
             if not _trainings(_of_case(files, case), approach):
                 name, shown = ", ".join((*case, approach)), _with_deviation(accuracy)
@@ -42,7 +42,7 @@ def unmeasured_cases(files: Sequence[Evidence]) -> list[tuple[str, str]]:
     """Models and data sets of table 1 that lack an approach."""
     return [
         case
-        for case, theirs in paper.TEST_ACCURACY.items()
+        for case, theirs in table_1.TEST_ACCURACY.items()
         if any(not _trainings(_of_case(files, case), approach) for approach in theirs)
     ]
 
@@ -84,7 +84,7 @@ def _trainings(file: Evidence | None, approach: str) -> list[Row]:
 
 
 def _paper_row(case: tuple[str, str], approach: str, file: Evidence | None) -> list[str]:
-    theirs, rows = paper.TEST_ACCURACY[case].get(approach), _trainings(file, approach)
+    theirs, rows = table_1.TEST_ACCURACY[case].get(approach), _trainings(file, approach)
     hours, ratio = _papers_time(case, approach)
     return [
         ", ".join((*case, approach)),
@@ -101,13 +101,13 @@ def _paper_row(case: tuple[str, str], approach: str, file: Evidence | None) -> l
     ]
 
 
-def _with_deviation(theirs: paper.MeanAndDeviation) -> str:
+def _with_deviation(theirs: table_1.MeanAndDeviation) -> str:
     return f"{theirs.mean:.2f} ± {theirs.deviation:.2f}"
 
 
 def _papers_time(case: tuple[str, str], approach: str) -> tuple[str, str]:
     """The paper's hours, and beside standard training."""
-    hours = paper.TRAINING_HOURS[case]
+    hours = table_1.TRAINING_HOURS[case]
     return number(hours.get(approach)), number(hours[approach] / hours["ST"]) if approach in hours else NOTHING
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments import paper
 from experiments.evidence.files import Evidence
 from experiments.evidence.summaries import ModuleSummary, ReuseSummary, module_summaries, reuse_summaries
 from experiments.page.markdown import NOTHING, number, percent, signed, table
 from experiments.page.tables.reuse import numbers_of, reuse_rows
+from experiments.paper import table_3
 
 __all__ = ["beside_the_paper", "finding", "of_one", "unmeasured", "unmeasured_cases"]
 
@@ -22,7 +22,7 @@ def beside_the_paper(files: Sequence[Evidence]) -> str:
     for name in ("size", "overlap"):
         columns += [f"{name}, paper", "ours", "difference", "reduction, paper, %", "ours, %"]
     columns += ["size as sliced", "sub-tasks", "n", "seeds"]
-    cases = [(case, approach, _of_case(files, case)) for case in paper.COMPOSITION for approach in _APPROACHES]
+    cases = [(case, approach, _of_case(files, case)) for case in table_3.COMPOSITION for approach in _APPROACHES]
     rows = [_paper_row(case, approach, file) for case, approach, file in cases if file and approach in _measured(file)]
     return table(columns, rows)
 
@@ -40,7 +40,7 @@ def unmeasured(files: Sequence[Evidence]) -> str:
             number(theirs.module_overlap, 3),
             NOTHING,
         ]
-        for case, both in paper.COMPOSITION.items()
+        for case, both in table_3.COMPOSITION.items()
         for approach, theirs in both.items()
         if _lacks(_of_case(files, case), approach)
     ]
@@ -51,7 +51,7 @@ def unmeasured_cases(files: Sequence[Evidence]) -> list[tuple[str, str]]:
     """Models and data sets of table 3 that lack an approach, or its modules."""
     return [
         case
-        for case, both in paper.COMPOSITION.items()
+        for case, both in table_3.COMPOSITION.items()
         if any(_lacks(_of_case(files, case), approach) for approach in both)
     ]
 
@@ -101,9 +101,9 @@ def _lacks(file: Evidence | None, approach: str) -> bool:
 
 
 def _paper_row(case: tuple[str, str], approach: str, file: Evidence) -> list[str]:
-    theirs, measured = paper.COMPOSITION[case].get(approach), _measured(file)
+    theirs, measured = table_3.COMPOSITION[case].get(approach), _measured(file)
     one, found = measured[approach]
-    printed = paper.REDUCTIONS[case] if approach == "MODA" else None
+    printed = table_3.REDUCTIONS[case] if approach == "MODA" else None
     size, overlap = _reductions(approach, measured)
     own = [row for row in reuse_rows(file) if row["approach"] == approach]
     return [

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from experiments import paper
 from experiments.evidence.files import Evidence
 from experiments.evidence.summaries import grouped, layer_overlaps, module_summaries, of_kind
 from experiments.page.markdown import NOTHING, number, percent, table
+from experiments.paper import section_5_2
 from experiments.records.result_file import Row
 
 __all__ = ["mwt_measures", "of_layers", "of_one"]
@@ -36,7 +36,7 @@ def of_layers(file: Evidence) -> str:
     shown = names[:_END] + names[-_END:]
     columns = ["overlap, % of the layer, as the paper counts", *shown]
     rows = [[approach, *(percent(shares.get(name)) for name in shown)] for approach, shares in found.items()]
-    stated = paper.OVERLAP_PER_LAYER
+    stated = section_5_2.OVERLAP_PER_LAYER
     return (
         f"{table(columns, rows)}\nThe first and the last three convolutional layers. The paper's of VGG16 on CIFAR-10: more"
         f" than {stated.first_three_at_least:g} % in the first three, less than {stated.last_three_at_most:g} % in the last"

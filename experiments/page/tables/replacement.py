@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from experiments import paper
 from experiments.evidence.files import PAPER_EPOCHS, Evidence
 from experiments.evidence.summaries import seeds, share
 from experiments.page.markdown import NOTHING, count, number, percent, signed, table
+from experiments.paper import table_2
 from experiments.records.result_file import Row
 
 __all__ = ["WAYS", "beside_the_paper", "finding", "of_one", "summary", "unmeasured", "unmeasured_cases"]
@@ -41,24 +41,24 @@ WAYS = (
 def beside_the_paper(files: Sequence[Evidence], dataset: str) -> str:
     """Table 2 for one data set: what was measured of it, a cell that was not is empty; nothing without any."""
     rows = []
-    for kind in paper.KINDS:
-        for strong in paper.STRONG:
+    for kind in table_2.KINDS:
+        for strong in table_2.STRONG:
             file = _of_case(files, strong, dataset)
             for way in WAYS:
-                if file is not None and any(_changes(file, kind, PAPER_EPOCHS, way, paper.TARGETS[dataset])):
+                if file is not None and any(_changes(file, kind, PAPER_EPOCHS, way, table_2.TARGETS[dataset])):
                     rows += _paper_rows(file, dataset, kind, strong, way)
-    return table(_columns(paper.TARGETS[dataset]), rows) if rows else ""
+    return table(_columns(table_2.TARGETS[dataset]), rows) if rows else ""
 
 
 def unmeasured(files: Sequence[Evidence], dataset: str) -> str:
     """Of table 2 the paper's rows that we lack a cell of, with ours empty where it is lacking."""
     rows = []
-    for (kind, strong, approach, data), cells in paper.REPLACEMENT.items():
+    for (kind, strong, approach, data), cells in table_2.REPLACEMENT.items():
         ours = _ours(_of_case(files, strong, dataset), dataset, kind, approach)
         if data == dataset and not all(ours):
             name, theirs = f"{kind}, {strong}, {approach}", [(cell.target, cell.others) for cell in cells]
             rows += [[f"{name}: paper", *map(_points, theirs)], [f"{name}: ours", *map(_points, ours)]]
-    return table(["weak, strong, approach", *paper.TARGETS[dataset]], rows) if rows else ""
+    return table(["weak, strong, approach", *table_2.TARGETS[dataset]], rows) if rows else ""
 
 
 def of_one(file: Evidence) -> str:
@@ -106,11 +106,11 @@ def unmeasured_cases(files: Sequence[Evidence]) -> list[tuple[str, str]]:
     """Strong models and data sets of table 2 that lack a cell."""
     return [
         (strong, dataset)
-        for dataset in paper.TARGETS
-        for strong in paper.STRONG
+        for dataset in table_2.TARGETS
+        for strong in table_2.STRONG
         if not all(
             all(_ours(_of_case(files, strong, dataset), dataset, kind, approach))
-            for case, (kind, approach) in ((key, (key[0], key[2])) for key in paper.REPLACEMENT)
+            for case, (kind, approach) in ((key, (key[0], key[2])) for key in table_2.REPLACEMENT)
             if (case[1], case[3]) == (strong, dataset)
         )
     ]
@@ -127,9 +127,9 @@ def _of_case(files: Sequence[Evidence], strong: str, dataset: str) -> Evidence |
 def _paper_rows(file: Evidence, dataset: str, kind: str, strong: str, way: _Way) -> list[list[str]]:
     """The paper's row, ours and the difference; ours alone for a way that the paper does not have."""
     name = f"{kind}, {strong}, {way.shown}"
-    cells = () if way.initial == "normal" else paper.REPLACEMENT.get((kind, strong, way.approach, dataset), ())
+    cells = () if way.initial == "normal" else table_2.REPLACEMENT.get((kind, strong, way.approach, dataset), ())
     theirs: list[_Change | None] = [(cell.target, cell.others) for cell in cells]
-    ours = _changes(file, kind, PAPER_EPOCHS, way, paper.TARGETS[dataset])
+    ours = _changes(file, kind, PAPER_EPOCHS, way, table_2.TARGETS[dataset])
     own = [f"{name}: ours", *_cells(ours), *_about(file, kind, PAPER_EPOCHS, way)]
     if not theirs:
         return [own]
@@ -143,7 +143,7 @@ def _paper_rows(file: Evidence, dataset: str, kind: str, strong: str, way: _Way)
 
 def _ours(file: Evidence | None, dataset: str, kind: str, approach: str) -> list[_Change | None]:
     """Of an approach of the paper's, by target class."""
-    targets = paper.TARGETS[dataset]
+    targets = table_2.TARGETS[dataset]
     way = next(way for way in WAYS if way.approach == approach)
     return [None] * len(targets) if file is None else _changes(file, kind, PAPER_EPOCHS, way, targets)
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from experiments import paper
 from experiments.evidence.files import Evidence
 from experiments.evidence.summaries import (
     ReuseSummary,
@@ -19,6 +18,7 @@ from experiments.evidence.summaries import (
     subtask,
 )
 from experiments.page.markdown import NOTHING, count, number, percent, signed, table
+from experiments.paper import section_5_2, study
 from experiments.records.result_file import Row
 
 __all__ = [
@@ -79,7 +79,7 @@ def of_one(file: Evidence, *, stated: bool = False) -> str:
         file: of reuse.
         stated: add the means that the paper states (for VGG16 on CIFAR-10).
     """
-    theirs = _Stated(paper.REUSE.means, paper.SUBTASKS[file.dataset]) if stated else None
+    theirs = _Stated(section_5_2.REUSE.means, study.SUBTASKS[file.dataset]) if stated else None
     rows, sampled = reuse_rows(file), _sampled(file)
     return _table([row for row in rows if row["approach"] not in sampled], theirs)
 
@@ -109,8 +109,8 @@ def against_mwt(file: Evidence) -> str:
         percent(fmean(mine[key] / its[key] for mine, its in both)) for key in ("kept_parameters", "kept_flops")
     )
     stated = "; ".join(
-        f"{model} {100 - less:.2f} and {100 - paper.FEWER_FLOPS_THAN_MWT[model]:.2f}"
-        for model, less in paper.FEWER_WEIGHTS_THAN_MWT.items()
+        f"{model} {100 - less:.2f} and {100 - section_5_2.FEWER_FLOPS_THAN_MWT[model]:.2f}"
+        for model, less in section_5_2.FEWER_WEIGHTS_THAN_MWT.items()
     )
     return (
         f"Composed by MODA, a sub-task's model has {weights} % of the weights and {flops} % of the FLOPs of the one"
@@ -140,17 +140,17 @@ def unmeasured_cases(files: Sequence[Evidence]) -> list[tuple[str, str]]:
     """Models and data sets that lack MODA's or MwT's reuse, of all the paper's sub-tasks on all images."""
     return [
         (model, dataset)
-        for model, dataset in paper.COMPOSITION
-        if {"ST", "MODA", "MwT"} - _whole(_of_case(files, model, dataset), paper.SUBTASKS[dataset])
+        for model, dataset in study.CASES
+        if {"ST", "MODA", "MwT"} - _whole(_of_case(files, model, dataset), study.SUBTASKS[dataset])
     ]
 
 
 def unmeasured(files: Sequence[Evidence]) -> str:
     """The paper's means over sub-tasks that nothing of ours stands beside."""
-    measured = _whole(_of_case(files, "vgg16", "cifar10"), paper.SUBTASKS["cifar10"])
+    measured = _whole(_of_case(files, "vgg16", "cifar10"), study.SUBTASKS["cifar10"])
     rows = [
         [f"vgg16, cifar10, {name}", number(mean), NOTHING]
-        for name, mean in paper.REUSE.means.items()
+        for name, mean in section_5_2.REUSE.means.items()
         if name not in measured
     ]
     return table(["model, data set, approach", "paper, %", "ours, %"], rows) if rows else ""

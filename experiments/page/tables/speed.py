@@ -7,10 +7,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from experiments import paper
 from experiments.evidence.files import Evidence
 from experiments.page.markdown import NOTHING, count, number, percent, table
 from experiments.page.sources import link, sources
+from experiments.paper import table_1
 from experiments.records.result_file import Row
 from experiments.trainer_speed import WAYS
 from moda_core.errors import UnreadableFile
@@ -51,7 +51,8 @@ def finding(file: Evidence) -> str:
 
 def _papers() -> str:
     moda, mwt = (
-        fmean(hours[approach] / hours["ST"] for hours in paper.TRAINING_HOURS.values()) for approach in ("MODA", "MwT")
+        fmean(hours[approach] / hours["ST"] for hours in table_1.TRAINING_HOURS.values())
+        for approach in ("MODA", "MwT")
     )
     return f"The paper's time against standard training, mean over table 1: MODA {number(moda)} x, MwT {number(mwt)} x."
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments import paper
 from experiments.evidence.files import Evidence
 from experiments.evidence.summaries import (
     ModuleSummary,
@@ -16,6 +15,7 @@ from experiments.evidence.summaries import (
 )
 from experiments.page.markdown import NOTHING, percent, table
 from experiments.page.tables.reuse import numbers_of, reuse_rows
+from experiments.paper import study
 
 __all__ = ["best_of", "finding", "of_one", "unmeasured"]
 
@@ -61,11 +61,11 @@ def finding(file: Evidence) -> str:
 def unmeasured(files: Sequence[Evidence]) -> list[str]:
     """Cases of the paper that lack a τ for MODA, each with what it lacks."""
     found = []
-    for model, dataset in paper.COMPOSITION:
+    for model, dataset in study.CASES:
         file = next((one for one in files if (one.model, one.dataset) == (model, dataset)), None)
         points = [] if file is None else threshold_points(file.rows()).get("MODA", [])
         measured = {format(point.threshold, "f") for point in points}
-        lacking = [threshold for threshold in paper.THRESHOLDS if threshold not in measured]
+        lacking = [threshold for threshold in study.THRESHOLDS if threshold not in measured]
         if lacking:
             found.append(f"{model} on {dataset}" + (f" (τ = {', '.join(lacking)})" if measured else ""))
     return found

@@ -9,7 +9,7 @@ from itertools import combinations
 
 import pytest
 
-from experiments.paper import SUBTASKS
+from experiments.paper.study import SUBTASKS
 from experiments.reuse.subtasks import drawn, number_of_subtasks, sample_size, subtasks
 
 
