@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import trainer_speed
 from experiments.evidence.files import evidence
 from experiments.figures import drawing
 from experiments.figures.beyond_relu import draw as draw_beyond_relu
+from experiments.models import ways
 from experiments.page.full_size import full_size
 from experiments.page.glance import glance
 from experiments.page.narrowed import narrowed
@@ -96,7 +96,7 @@ def page(results: Path, place: Path, benchmarks: Path = BENCHMARKS) -> str:
     """
     files = evidence(results)
     beyond = [file for file in files if file.question == QUESTION]
-    timed = [file for file in files if file.question == trainer_speed.QUESTION]
+    timed = [file for file in files if file.question == ways.QUESTION]
     others = [file for file in files if file not in (*beyond, *timed)]
     beside_the_paper = [file for file in others if file.full_size]
     text = (

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import trainer_speed
+from experiments.models import ways
 from experiments.models.approaches import APPROACHES, MWT
 from experiments.models.decomposition import THRESHOLD, THRESHOLDS, exact
 from experiments.records.result_file import ResultFile, Row
@@ -87,7 +87,7 @@ class Agenda:
     def measurements(self) -> Iterator[Measurement]:
         """In order; a later one of the same program asks for more. Each is made when its turn comes."""
         if self.execution is None and self.device.startswith("cuda"):
-            for name, model, way in product(list(self.data)[:1], self.models, trainer_speed.WAYS):
+            for name, model, way in product(list(self.data)[:1], self.models, ways.WAYS):
                 yield self._speed(self._setting(name, model, 1), way)
         for seeds, name in product(range(1, self.seeds + 1), self.data):
             yield from self._trainings(name, seeds)
@@ -143,19 +143,17 @@ class Agenda:
 
     def _speed(self, setting: Setting, way: str) -> Measurement:
         file = self._timed(setting.model)
-        arguments = self._arguments(replace(setting, epochs=trainer_speed.EPOCHS), way=way)
+        arguments = self._arguments(replace(setting, epochs=ways.EPOCHS), way=way)
         name = f"speed {setting.name} {setting.model}, {way or 'step by step'}"
-        return Measurement(
-            name, "experiments.trainer_speed", arguments, lambda: trainer_speed.tried(file, way, self.device)
-        )
+        return Measurement(name, "experiments.trainer_speed", arguments, lambda: ways.tried(file, way, self.device))
 
     def _timed(self, model: str) -> Path:
         """Where the speeds of a model are, which are measured on the first data set."""
-        setting = replace(self._setting(next(iter(self.data)), model, 1), epochs=trainer_speed.EPOCHS)
-        return setting.result_path(trainer_speed.QUESTION)
+        setting = replace(self._setting(next(iter(self.data)), model, 1), epochs=ways.EPOCHS)
+        return setting.result_path(ways.QUESTION)
 
     def _way(self, model: str) -> str:
-        return trainer_speed.fastest(self._timed(model), self.device) if self.execution is None else self.execution
+        return ways.fastest(self._timed(model), self.device) if self.execution is None else self.execution
 
     def _training(self, setting: Setting, approaches: Sequence[str]) -> Measurement:
         def done() -> bool:

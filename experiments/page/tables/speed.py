@@ -8,11 +8,11 @@ from statistics import fmean
 from typing import Any
 
 from experiments.evidence.files import Evidence
+from experiments.models.ways import WAYS
 from experiments.page.markdown import NOTHING, count, number, percent, table
 from experiments.page.sources import link, sources
 from experiments.paper import table_1
 from experiments.records.result_file import Row
-from experiments.trainer_speed import WAYS
 from moda_core.errors import UnreadableFile
 from moda_core.files import parse_json
 
