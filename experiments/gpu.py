@@ -24,7 +24,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from experiments.agenda.agenda import Agenda, Measurement
+from experiments.agenda.agenda import Agenda
+from experiments.agenda.measurement import Measurement
 from experiments.setup.datasets import named
 from experiments.setup.options import add_surroundings, check_positive, execution_of, surroundings_of
 from experiments.setup.program import program_parser

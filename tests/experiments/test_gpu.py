@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from experiments import gpu
-from experiments.agenda.agenda import Measurement
+from experiments.agenda.measurement import Measurement
 from experiments.models.checkpoints import CheckpointFolder
 from moda_core.errors import ModaError
 
