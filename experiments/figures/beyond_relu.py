@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.evidence.summaries import grouped, of_kind, share
-from experiments.figures import charts
+from experiments.figures.style import save
 from experiments.records.result_file import Row
 
 __all__ = ["draw", "figure"]
@@ -24,7 +24,7 @@ def draw(results: Path, measured: Mapping[str, Sequence[Row]], epochs: int | Non
     found = {model: rows for model, rows in measured.items() if of_kind(rows, "reuse")}
     if found:
         suffix = "" if epochs is None else f"-e{epochs}"
-        charts.save(figure(found), results / "figures", f"beyond-relu-digits{suffix}")
+        save(figure(found), results / "figures", f"beyond-relu-digits{suffix}")
 
 
 def figure(measured: Mapping[str, Sequence[Row]]) -> Figure:

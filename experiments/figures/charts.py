@@ -1,81 +1,29 @@
-"""The figures, drawn from plain numbers: what the rows mean is decided in `experiments.figures.drawing`.
-
-SVG and PNG of one content have the same bytes on every run: no date, fixed ids, no state of pyplot's.
-Approaches keep their colour (Okabe and Ito's, told apart by the colour-blind), marker and line
-everywhere, so that a figure can be read in black and white too.
-"""
+"""The figures, drawn from plain numbers: what the rows mean is decided in `experiments.figures.drawing`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from experiments.figures.style import label, legend, line, look_of, panels
+
 __all__ = [
-    "FORMATS",
     "composed_cost",
     "overlap_per_layer",
     "reuse_accuracy",
-    "save",
     "threshold",
     "training_curves",
     "training_time",
     "weights",
 ]
 
-FORMATS = ("svg", "png")
-_DPI = 150
 _MOST_BOXES = 12
-_STYLE: Any = {
-    "svg.hashsalt": "moda",
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "lines.markersize": 4.5,
-}
-
-
-@dataclass(frozen=True)
-class _Look:
-    colour: str
-    marker: str
-    line: str = "-"
-
-
-_LOOKS = {
-    "ST": _Look("#000000", "o"),
-    "ST-composed": _Look("#808080", "s", "--"),
-    "MwT": _Look("#E69F00", "v", "-."),
-    "MwT+ft": _Look("#D55E00", "^", ":"),
-    "MODA": _Look("#0072B2", "D"),
-    "MODA-": _Look("#56B4E9", "X", "--"),
-}
-_OTHER = _Look("#009E73", "P", ":")
 Distributions = Mapping[str, Mapping[int, Sequence[float]]]
 """By approach and size of the sub-task, in classes."""
-
-
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure in every format; the same figure has the same bytes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.{form}" for form in FORMATS]
-    with rc_context(_STYLE):
-        for path in paths:
-            nobody: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-            figure.savefig(path, dpi=_DPI, metadata=nobody)
-    return paths
 
 
 def reuse_accuracy(accuracies: Distributions) -> Figure:
@@ -84,7 +32,7 @@ def reuse_accuracy(accuracies: Distributions) -> Figure:
     For few sizes: each approach's median, its middle half (thick) and all of it (thin). For many:
     the mean, and all between the least and the most.
     """
-    figure, (axes,) = _figure(width=7.2, height=3.4)
+    figure, (axes,) = panels(width=7.2, height=3.4)
     sizes = sorted({size for by_size in accuracies.values() for size in by_size})
     for place, (approach, by_size) in enumerate(accuracies.items()):
         if len(sizes) <= _MOST_BOXES:
@@ -94,20 +42,20 @@ def reuse_accuracy(accuracies: Distributions) -> Figure:
     if len(sizes) <= _MOST_BOXES:
         axes.set_xticks(sizes)
         axes.grid(visible=False, axis="x")
-    _label(axes, "classes of the sub-task", "reuse accuracy, %")
-    _legend(figure, axes)
+    label(axes, "classes of the sub-task", "reuse accuracy, %")
+    legend(figure, axes)
     return figure
 
 
 def composed_cost(parameters: Distributions, flops: Distributions) -> Figure:
     """Figure 3b: what composed models hold and cost, as shares of the whole model in percent, by size."""
-    figure, both = _figure(width=7.2, height=3.2, columns=2)
+    figure, both = panels(width=7.2, height=3.2, columns=2)
     for axes, shares, name in zip(both, (parameters, flops), ("weights", "FLOPs"), strict=True):
         for approach, by_size in shares.items():
             _band(axes, approach, by_size)
-        _label(axes, "classes of the sub-task", f"{name} of the model, %")
+        label(axes, "classes of the sub-task", f"{name} of the model, %")
         axes.set_ylim(bottom=0)
-    _legend(figure, both[0])
+    legend(figure, both[0])
     return figure
 
 
@@ -117,29 +65,29 @@ def threshold(points: Mapping[str, Sequence[tuple[float, float, float]]]) -> Fig
     Args:
         points: (τ, accuracy, size) by approach.
     """
-    figure, both = _figure(width=7.2, height=3.0, columns=2)
+    figure, both = panels(width=7.2, height=3.0, columns=2)
     for axes, column, name in zip(
         both, (1, 2), ("reuse accuracy, %", "module size as the paper counts, %"), strict=True
     ):
         for approach, rows in points.items():
             ordered = sorted(rows)
-            _line(axes, approach, [row[0] for row in ordered], [row[column] for row in ordered])
-        _label(axes, "threshold τ", name)
+            line(axes, approach, [row[0] for row in ordered], [row[column] for row in ordered])
+        label(axes, "threshold τ", name)
     both[1].set_ylim(bottom=0)
-    _legend(figure, both[0])
+    legend(figure, both[0])
     return figure
 
 
 def overlap_per_layer(overlaps: Mapping[str, Mapping[str, float]]) -> Figure:
     """Mean overlap of two modules in each layer, in percent of the layer's weights, from the first to the last."""
     names = list(next(iter(overlaps.values())))
-    figure, (axes,) = _figure(width=max(5.0, 0.32 * len(names) + 1.5), height=3.4)
+    figure, (axes,) = panels(width=max(5.0, 0.32 * len(names) + 1.5), height=3.4)
     for approach, by_layer in overlaps.items():
-        _line(axes, approach, range(len(names)), [by_layer.get(name, np.nan) for name in names])
+        line(axes, approach, range(len(names)), [by_layer.get(name, np.nan) for name in names])
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
     axes.set_ylim(-2, 102)
-    _label(axes, "", "weights that two modules share, %")
-    _legend(figure, axes)
+    label(axes, "", "weights that two modules share, %")
+    legend(figure, axes)
     return figure
 
 
@@ -150,17 +98,17 @@ def weights(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -
         curves: by the weight's name, then by what was measured: (its value, the measure), the same measures for all.
     """
     measures = list(next(iter(curves.values())))
-    figure, grid = _figure(
+    figure, grid = panels(
         width=7.2, height=0.6 + 1.5 * len(measures), columns=len(curves), rows=len(measures), sharey="row"
     )
     for number, axes in enumerate(grid):
         (weight, by_measure), measure = list(curves.items())[number % len(curves)], measures[number // len(curves)]
         points = sorted(by_measure[measure])
-        _line(axes, "MODA", [value for value, _ in points], [found for _, found in points])
+        line(axes, "MODA", [value for value, _ in points], [found for _, found in points])
         axes.set_xscale("symlog", linthresh=0.1)
         axes.set_xticks([value for value, _ in points], [f"{value:g}" for value, _ in points], fontsize=7)
         axes.minorticks_off()
-        _label(axes, weight if number >= len(grid) - len(curves) else "", measure if number % len(curves) == 0 else "")
+        label(axes, weight if number >= len(grid) - len(curves) else "", measure if number % len(curves) == 0 else "")
     return figure
 
 
@@ -170,45 +118,36 @@ def training_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figu
     Args:
         curves: by measure, then by approach, one number per epoch.
     """
-    figure, several = _figure(width=7.2, height=2.8, columns=len(curves))
+    figure, several = panels(width=7.2, height=2.8, columns=len(curves))
     for axes, (measure, by_approach) in zip(several, curves.items(), strict=True):
         for approach, values in by_approach.items():
-            look = _LOOKS.get(approach, _OTHER)
+            look = look_of(approach)
             axes.plot(range(1, len(values) + 1), values, look.line, color=look.colour, label=approach, linewidth=1.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _label(axes, "epoch", measure)
-    _legend(figure, several[0])
+        label(axes, "epoch", measure)
+    legend(figure, several[0])
     return figure
 
 
 def training_time(seconds: Mapping[str, Mapping[str, float]], name: str = "s per epoch") -> Figure:
     """Bars of time, by model, then by approach."""
-    figure, (axes,) = _figure(width=5.4, height=3.0)
+    figure, (axes,) = panels(width=5.4, height=3.0)
     approaches = list(dict.fromkeys(approach for by_approach in seconds.values() for approach in by_approach))
     width = 0.8 / len(approaches)
     for place, approach in enumerate(approaches):
         at = [number + (place - (len(approaches) - 1) / 2) * width for number in range(len(seconds))]
         heights = [by_approach.get(approach, np.nan) for by_approach in seconds.values()]
-        bars = axes.bar(at, heights, 0.9 * width, color=_LOOKS.get(approach, _OTHER).colour, label=approach)
+        bars = axes.bar(at, heights, 0.9 * width, color=look_of(approach).colour, label=approach)
         axes.bar_label(bars, fmt=lambda value: "" if np.isnan(value) else f"{value:.3g}", fontsize=7, padding=1)
     axes.set_xticks(range(len(seconds)), list(seconds))
     axes.grid(visible=False, axis="x")
-    _label(axes, "", name)
-    _legend(figure, axes)
+    label(axes, "", name)
+    legend(figure, axes)
     return figure
 
 
-def _figure(
-    *, width: float, height: float, columns: int = 1, rows: int = 1, **shared: Any
-) -> tuple[Figure, list[Axes]]:
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False, **shared)
-    return figure, list(grid.flat)
-
-
 def _ranges(axes: Axes, approach: str, by_size: Mapping[int, Sequence[float]], beside: float) -> None:
-    look = _LOOKS.get(approach, _OTHER)
+    look = look_of(approach)
     for size, values in by_size.items():
         least, low, middle, high, most = np.percentile(values, [0, 25, 50, 75, 100])
         at, first = size + beside, size == min(by_size)
@@ -219,30 +158,6 @@ def _ranges(axes: Axes, approach: str, by_size: Mapping[int, Sequence[float]], b
 
 def _band(axes: Axes, approach: str, by_size: Mapping[int, Sequence[float]]) -> None:
     sizes = sorted(by_size)
-    _line(axes, approach, sizes, [float(np.mean(by_size[size])) for size in sizes], every=max(1, len(sizes) // 10))
+    line(axes, approach, sizes, [float(np.mean(by_size[size])) for size in sizes], every=max(1, len(sizes) // 10))
     least, most = ([bound(by_size[size]) for size in sizes] for bound in (min, max))
-    axes.fill_between(sizes, least, most, color=_LOOKS.get(approach, _OTHER).colour, alpha=0.12, linewidth=0)
-
-
-def _line(axes: Axes, approach: str, x: Sequence[float], y: Sequence[float], every: int = 1) -> None:
-    look = _LOOKS.get(approach, _OTHER)
-    axes.plot(x, y, look.line, marker=look.marker, color=look.colour, label=approach, linewidth=1.3, markevery=every)
-
-
-def _label(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, names = axes.get_legend_handles_labels()
-    if len(names) > 1:
-        figure.legend(
-            handles,
-            names,
-            loc="outside upper center",
-            ncols=len(names),
-            handletextpad=0.4,
-            columnspacing=1.2,
-            frameon=False,
-        )
+    axes.fill_between(sizes, least, most, color=look_of(approach).colour, alpha=0.12, linewidth=0)

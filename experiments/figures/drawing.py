@@ -18,6 +18,7 @@ from experiments.evidence.summaries import (
     threshold_points,
 )
 from experiments.figures import charts
+from experiments.figures.style import save
 from experiments.records.result_file import ResultFile, Row
 
 __all__ = ["rq1", "rq2_reuse", "rq4_threshold", "rq4_weights"]
@@ -102,4 +103,4 @@ def _mean_curve(rows: Sequence[Row], name: str) -> list[float]:
 
 
 def _save(file: ResultFile, what: str, figure: Figure) -> None:
-    charts.save(figure, file.path.parent / "figures", f"{file.path.stem}-{what}")
+    save(figure, file.path.parent / "figures", f"{file.path.stem}-{what}")

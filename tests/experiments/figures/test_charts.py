@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from experiments.figures import charts
+from experiments.figures import charts, style
 
 POINTS = {"MODA": [(0.9, 94.0, 8.0), (0.1, 95.0, 30.0)], "ST-composed": [(0.1, 90.0, 60.0), (0.9, 40.0, 40.0)]}
 BY_SIZE = {approach: {2: [90.0, 95.0, 99.0], 3: [91.0, 93.0]} for approach in ("ST", "MODA")}
@@ -21,7 +21,7 @@ DRAWN = {
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_every_figure_is_written_the_same_twice(tmp_path, name):
-    first, second = (charts.save(DRAWN[name](), tmp_path / part, "figure") for part in ("a", "b"))
+    first, second = (style.save(DRAWN[name](), tmp_path / part, "figure") for part in ("a", "b"))
     assert [path.suffix for path in first] == [".svg", ".png"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert not re.search(rb"\d{4}-\d\d-\d\dT", first[0].read_bytes())
