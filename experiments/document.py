@@ -14,12 +14,12 @@ from experiments.evidence.files import evidence
 from experiments.figures import drawing
 from experiments.figures.beyond_relu import draw as draw_beyond_relu
 from experiments.models import ways
+from experiments.page.beyond_relu import QUESTION, beyond_relu
 from experiments.page.full_size import full_size
 from experiments.page.glance import glance
 from experiments.page.narrowed import narrowed
 from experiments.page.not_measured import TUNED, not_measured
-from experiments.page.tables.beyond_relu import QUESTION, beyond_relu
-from experiments.page.tables.speed import speed
+from experiments.page.speed import speed
 from experiments.paper import study, table_2
 from experiments.records.result_file import ResultFile
 from experiments.setup.program import program_parser, run

@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from experiments.evidence.files import Evidence, by_setting
+from experiments.page import beyond_relu, speed
 from experiments.page.markdown import table
 from experiments.page.sources import hardware_of, setting_name
-from experiments.page.tables import accuracy, beyond_relu, compactness, replacement, reuse, speed, threshold, weights
+from experiments.page.tables import accuracy, compactness, replacement, reuse, threshold, weights
 
 __all__ = ["anchor", "glance"]
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.evidence.files import Evidence
+from experiments.page import speed
 from experiments.page.passages import about
 from experiments.page.sources import to_measure, unmeasured
-from experiments.page.tables import accuracy, compactness, replacement, reuse, speed, threshold
+from experiments.page.tables import accuracy, compactness, replacement, reuse, threshold
 from experiments.paper import study, table_2
 
 __all__ = ["TUNED", "not_measured"]
