@@ -100,6 +100,14 @@ def test_full_size_is_on_all_images_where_they_are_stated(tmp_path, train, test,
     assert evidence(tmp_path)[0].full_size == full
 
 
+@pytest.mark.parametrize(
+    "name", ["rq1-cifar10-cnn-e200.jsonl", "rq1-digits-vgg16-e200.jsonl", "rq1-svhn-vgg16-e199.jsonl"]
+)
+def test_what_is_no_case_of_the_paper_is_not_full_size(tmp_path, name):
+    write(tmp_path, name, trained("aa", 93, "late"))
+    assert not evidence(tmp_path)[0].full_size
+
+
 def test_replacement_of_shorter_trained_weak_models_stands_apart(tmp_path):
     cell = {
         "kind": "replacement",
