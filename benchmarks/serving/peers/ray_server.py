@@ -2,7 +2,8 @@
 
     python -m benchmarks.serving.peers.ray_server PORT BATCH
 
-`serve.shutdown()` on SIGTERM is what its documentation asks of an author.
+A batch waits for nobody: with 5 ms, one client waits twice as long and 32 are not answered sooner. On SIGTERM it
+shuts down as its documentation has it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from benchmarks.serving.peers.classifiers import answers, loaded
 
 __all__ = ["Batching", "Single", "main"]
 
-_WAIT_S = 0.005
 _MOST_REQUESTS = 256
 
 
@@ -52,7 +52,7 @@ class Batching:
     def __init__(self) -> None:
         loaded("tiny-module")
 
-    @serve.batch(max_batch_size=32, batch_wait_timeout_s=_WAIT_S)  # type: ignore[untyped-decorator]
+    @serve.batch(max_batch_size=32, batch_wait_timeout_s=0)  # type: ignore[untyped-decorator]
     async def classify(self, asked: list[tuple[str, bytes]]) -> list[dict[str, Any]]:
         """One batch."""
         return answers(asked)
