@@ -14,20 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from benchmarks.serving.contestants import FIRST_MODEL, Contestant, Place, ours, peers
-from benchmarks.serving.environments import PEERS, versions
+from benchmarks.serving.contestants import FIRST_MODEL, Place
+from benchmarks.serving.environments import PEERS
 from benchmarks.serving.load import installed
-from benchmarks.serving.ourselves import composed_beside_whole, in_process, two_beside_one
-from benchmarks.serving.results import Results
-from benchmarks.serving.rounds import Plan, Visit, visits
+from benchmarks.serving.rounds import Plan
+from benchmarks.serving.run import Found, measure
 from benchmarks.serving.tables import markdown, rounds_of, tables
 
-__all__ = ["FULL", "QUICK", "TENTH", "main", "measure"]
+__all__ = ["FULL", "QUICK", "TENTH", "main"]
 
 FULL = Plan()
 QUICK = Plan(rounds=2, models=(FIRST_MODEL,), connections=(1, 32))
@@ -38,30 +36,6 @@ _NOTES = (
     "sizes after the load. Start: to the first prediction. Ours logs JSON, counts metrics and names requests as always;",
     "the peers' access logs are off. Lost: of eight requests under way at SIGTERM. Median [95 % interval] over rounds.",
 )
-_Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Found:
-    """Everything that one run measured."""
-
-    results: Results
-    ourselves: dict[str, list[dict[str, Any]]]
-    missing: list[str]
-    versions: dict[str, dict[str, str]]
-    minutes: float
-
-
-def measure(plan: Plan, place: Place, wanted: Sequence[str], *, ourselves: bool, progress: _Progress) -> Found:
-    """Install, start, measure and stop everybody."""
-    began = time.monotonic()
-    progress("making environments")
-    others, missing = peers(place, wanted)
-    homes = {peer: place.environments / peer for peer in wanted if not any(one.startswith(peer) for one in missing)}
-    found, alone = _rounds([ours(place), *others], plan, place, progress)
-    more = _ourselves(plan, place, progress) if ourselves else {}
-    known = {"ours": versions(), **{peer: versions(home) for peer, home in homes.items()}}
-    return Found(Results(found, alone), more, missing, known, (time.monotonic() - began) / 60)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,31 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _rounds(
-    contestants: list[Contestant], plan: Plan, place: Place, progress: _Progress
-) -> tuple[list[Visit], dict[str, list[dict[int, float]]]]:
-    """The visits of all rounds, and our executable alone in each."""
-    found: list[Visit] = []
-    alone: dict[str, list[dict[int, float]]] = {model: [] for model in plan.models if model != FIRST_MODEL}
-    for visit in visits(contestants, plan, place, progress):
-        found.append(visit)
-        if len(found) % len(contestants) == 0:
-            for model, rounds in alone.items():
-                rounds.append(in_process(place, model, plan.seconds))
-    return found, alone
-
-
-def _ourselves(plan: Plan, place: Place, progress: _Progress) -> dict[str, list[dict[str, Any]]]:
-    return {
-        "ResNet18 composed for 3 classes beside all 10, through HTTP": composed_beside_whole(
-            place, plan.rounds, plan.seconds, progress
-        ),
-        "Two processes of the service beside one": two_beside_one(
-            place, plan.models, plan.rounds, plan.seconds, progress
-        ),
-    }
-
-
 def _write_models(place: Place) -> None:
     """In a process of its own: pages of torch that this one held too would count half for every server."""
     command = [sys.executable, "-m", "benchmarks.serving.models", str(place.models)]
@@ -128,7 +77,6 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 def _report(found: Found, options: argparse.Namespace, load: float) -> None:
     from benchmarks.conditions import Report, conditions
-    from benchmarks.serving.ours import our_form
     from experiments.conditions import hardware, portable
 
     known = conditions(
@@ -137,7 +85,7 @@ def _report(found: Found, options: argparse.Namespace, load: float) -> None:
         cores_used=len(options.cores),
         threads=options.threads,
         load_at_start=round(load, 1),
-        executable=our_form(),
+        forms=found.forms,
         minutes=round(found.minutes, 1),
         versions=found.versions,
         missing=found.missing,

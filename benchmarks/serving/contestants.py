@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.serving.environments import PEERS, NotInstalled, environment
@@ -32,12 +33,14 @@ class Place:
         models: the folder that `benchmarks.serving.models` wrote.
         scratch: for logs and homes, removed afterwards.
         threads: of torch, for each process.
+        forms: in which our service runs each model, once it has measured them.
     """
 
     models: Path
     scratch: Path
     environments: Path
     threads: int = 1
+    forms: Mapping[str, str] = field(default_factory=dict)
 
     def surroundings(self) -> dict[str, str]:
         """The environment that all processes share: nothing of the caller's but the path of programs."""
@@ -122,6 +125,7 @@ def peers(place: Place, wanted: Sequence[str] = PEERS) -> tuple[list[Contestant]
 def _peer(peer: str, home: Path, place: Place, batch: int) -> Contestant:
     settings = {
         "MODA_BENCH_MODELS": str(place.models),
+        "MODA_BENCH_FORMS": json.dumps(dict(place.forms)),
         "MODA_BENCH_BATCH": str(batch),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",

@@ -1,4 +1,4 @@
-"""How fast our executable is without any server: `python -m benchmarks.serving.inprocess FILE SECONDS`.
+"""How fast our executable is without any server: `python -m benchmarks.serving.inprocess FILE FORM SECONDS`.
 
 Prints images per second as JSON, by batch size. Fitted pixels in, logits out: what a server that cost nothing
 would answer.
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.serving.ours import our_executable
+from moda_core.inference.executables import FORMS, Form, executable
 from moda_core.modularity.models import TrainedModel
 from moda_core.storage.artifacts import decode
 
@@ -25,11 +25,11 @@ __all__ = ["BATCHES", "main", "rates"]
 BATCHES = (1, 8, 32)
 
 
-def rates(file: Path, seconds: float) -> dict[int, float]:
+def rates(file: Path, form: Form, seconds: float) -> dict[int, float]:
     """Images per second at each batch size, after a short warm-up."""
     model = decode(file)
     assert isinstance(model, TrainedModel)
-    run, rule = our_executable(model), model.input
+    run, rule = executable(model, form), model.input
     found = {}
     for batch in BATCHES:
         pixels = torch.randint(0, 256, (batch, rule.channels, rule.image_size, rule.image_size), dtype=torch.uint8)
@@ -42,10 +42,11 @@ def main() -> None:
     """The program."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("file", type=Path)
+    options.add_argument("form", choices=FORMS)
     options.add_argument("seconds", type=float)
     given = options.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    print(json.dumps(rates(given.file, given.seconds)))
+    print(json.dumps(rates(given.file, given.form, given.seconds)))
 
 
 def _calls_per_s(run: Callable[[Tensor], Tensor], pixels: Tensor, seconds: float) -> float:

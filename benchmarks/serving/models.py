@@ -58,9 +58,9 @@ def write(folder: Path) -> None:
     """Write the models' files, their pictures and the registry."""
     registry = Registry(folder / "registry")
     for name, architecture in ARCHITECTURES.items():
-        (folder / f"{name}.png").write_bytes(picture(architecture.image_size))
-        _keep(registry, name, encode(trained_model(name)), folder)
-    _keep(registry, MODULAR, encode(modular_model("resnet18", counts_like_trained, seed=0)), folder)
+        _keep(registry, name, encode(trained_model(name)), architecture, folder)
+    modular = modular_model("resnet18", counts_like_trained, seed=0)
+    _keep(registry, MODULAR, encode(modular), modular.architecture, folder)
 
 
 def main() -> None:
@@ -72,7 +72,8 @@ def main() -> None:
     write(folder)
 
 
-def _keep(registry: Registry, name: str, file: bytes, folder: Path) -> None:
+def _keep(registry: Registry, name: str, file: bytes, architecture: ArchitectureSpec, folder: Path) -> None:
+    (folder / f"{name}.png").write_bytes(picture(architecture.image_size))
     path = folder / f"{name}.safetensors"
     path.write_bytes(file)
     registry.publish_version(name, admit(registry, path))

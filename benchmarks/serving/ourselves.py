@@ -1,11 +1,11 @@
-"""Our service beside itself: its executable without it, a composed model beside the whole one, two processes beside one."""
+"""Our service and what it is made of: its choice of forms, its executable alone, a composed model, a second process."""
 
 from __future__ import annotations
 
-import http.client
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
@@ -16,18 +16,32 @@ from benchmarks.serving.intervals import paired_ratio
 from benchmarks.serving.load import Load, Loaded, parsed
 from benchmarks.serving.rounds import Cell, load_of
 from benchmarks.serving.servers import Server, serving
+from service.client import Client
 
-__all__ = ["composed_beside_whole", "in_process", "two_beside_one"]
+__all__ = ["chosen_forms", "composed_beside_whole", "in_process", "two_beside_one"]
 
 KEPT = tuple(f"class {row}" for row in range(3))
 _CONNECTIONS = (1, 32)
+_CHOICE_TIMEOUT_S = 180.0
 Row = dict[str, Any]
+
+
+def chosen_forms(place: Place, models: Sequence[str]) -> dict[str, str]:
+    """The form in which our service runs each model.
+
+    It measures that beside the first requests, for seconds, and remembers it below its home: everything else is
+    measured on a service that knows.
+    """
+    with serving(ours(place), place) as server:
+        for model in models:
+            load_of(server, place, Cell(model, "executable", "raw", 1), 1).run()
+        return {model: _form(server, model) for model in models}
 
 
 def in_process(place: Place, model: str, seconds: float) -> dict[int, float]:
     """Images per second of our executable without a server, by batch size, in a process of its own."""
     file = str(place.models / f"{model}.safetensors")
-    command = [sys.executable, "-m", "benchmarks.serving.inprocess", file, str(seconds)]
+    command = [sys.executable, "-m", "benchmarks.serving.inprocess", file, place.forms[model], str(seconds)]
     done = subprocess.run(command, env=place.surroundings(), capture_output=True, text=True, check=True, timeout=300)
     return {int(batch): rate for batch, rate in json.loads(done.stdout).items()}
 
@@ -39,9 +53,8 @@ def composed_beside_whole(place: Place, rounds: int, seconds: int, progress: Cal
         composition = _composed(server)
         for connections in _CONNECTIONS:
             progress(f"composed beside whole: {connections} connections")
-            cell = Cell("resnet18", "executable", "raw", connections)
-            paths = [f"/predict?model={name}" for name in (MODULAR, composition)]
-            loads = [replace(load_of(server, place, cell, seconds), url=_url(server, path)) for path in paths]
+            whole = load_of(server, place, Cell(MODULAR, "executable", "raw", connections), seconds)
+            loads = [whole, replace(whole, url=f"{server.address}/predict?model={composition}")]
             for load in loads:
                 load.run()
             pairs = [[load.run() for load in loads] for _ in range(rounds)]
@@ -67,21 +80,20 @@ def two_beside_one(
     return rows
 
 
+def _form(server: Server, model: str) -> str:
+    deadline = time.monotonic() + _CHOICE_TIMEOUT_S
+    with Client(server.address) as client:
+        while not (chosen := client.model(model).serving):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the service has not chosen a form of {model} within {_CHOICE_TIMEOUT_S} s")
+            time.sleep(0.2)
+    return str(chosen["form"])
+
+
 def _composed(server: Server) -> str:
     """The id of a composition of the modular model."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    body = json.dumps({"model": MODULAR, "classes": KEPT})
-    connection.request("POST", "/compose", body, {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    found = json.loads(answer.read())
-    connection.close()
-    if answer.status != http.client.OK:
-        raise RuntimeError(f"POST /compose answered {answer.status}: {found}")
-    return str(found["id"])
-
-
-def _url(server: Server, path: str) -> str:
-    return f"http://127.0.0.1:{server.port}{path}"
+    with Client(server.address) as client:
+        return client.compose(MODULAR, KEPT).id
 
 
 def _together(loads: Sequence[Load]) -> Loaded:

@@ -1,8 +1,7 @@
-"""The rounds: everybody in turn, started anew, measured in all cells, and stopped under load."""
+"""One contestant in one round: started anew, measured in all its cells, and stopped under load."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -10,7 +9,7 @@ from benchmarks.serving.contestants import FIRST_MODEL, Contestant, Place
 from benchmarks.serving.load import Load, Loaded
 from benchmarks.serving.servers import Server, Stopped, serving
 
-__all__ = ["Cell", "Measured", "Plan", "Visit", "load_of", "measured", "visits"]
+__all__ = ["Cell", "Measured", "Plan", "Visit", "load_of", "measured", "visited"]
 
 FORMS = ("multipart", "raw")
 
@@ -94,18 +93,12 @@ class Plan:
         return wanted and (contestant.batching or cell.model == "tiny" or cell.connections <= 8)
 
 
-def visits(
-    contestants: Sequence[Contestant], plan: Plan, place: Place, progress: Callable[[str], None]
-) -> Iterator[Visit]:
-    """All visits, round by round; every round begins with the next contestant."""
-    for number in range(plan.rounds):
-        first = number % len(contestants)
-        for contestant in [*contestants[first:], *contestants[:first]]:
-            progress(f"round {number + 1} of {plan.rounds}: {contestant.name}")
-            yield _visit(contestant, number, plan, place)
+def visited(contestant: Contestant, number: int, plan: Plan, place: Place) -> Visit:
+    """One contestant's visit in one round.
 
-
-def _visit(contestant: Contestant, number: int, plan: Plan, place: Place) -> Visit:
+    Raises:
+        NotStarted: if it does not.
+    """
     memory: dict[str, float] = {}
     found: list[Measured] = []
     with serving(contestant, place) as server:

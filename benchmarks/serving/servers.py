@@ -16,12 +16,16 @@ from benchmarks.serving.processes import ProcessTree
 from service.processes import last_lines
 from service.up import free_port
 
-__all__ = ["Server", "Stopped", "serving"]
+__all__ = ["NotStarted", "Server", "Stopped", "serving"]
 
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 30.0
 _LOAD_BEFORE_STOP_S = 0.3
 _AFTERWARDS_S = 1.0
+
+
+class NotStarted(RuntimeError):
+    """A server that did not answer in time; the end of its log is in the message."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Server:
         """Return when it answers.
 
         Raises:
-            RuntimeError: if it does not; the end of its log is in the message.
+            NotStarted: if it does not; the end of its log is in the message.
         """
         ask, deadline = self.ask(FIRST_MODEL, self.contestant.ways[0]), time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline and self._process.poll() is None:
@@ -79,11 +83,16 @@ class Server:
                     self.tree.members()
                     return
             time.sleep(0.02)
-        raise RuntimeError(f"{self.contestant.name} did not start; its log ends:\n{last_lines(self._log, 30)}")
+        raise NotStarted(f"{self.contestant.name} did not start; its log ends:\n{last_lines(self._log, 30)}")
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
 
     def url(self, model: str, way: str, form: str) -> str:
         """Of predictions."""
-        return f"http://127.0.0.1:{self.port}{self.contestant.path(model, way, form)}"
+        return self.address + self.contestant.path(model, way, form)
 
     def ask(self, model: str, way: str) -> Ask:
         """One raw picture to a model."""

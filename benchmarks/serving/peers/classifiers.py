@@ -8,6 +8,7 @@ server's memory can be read before the second one is there.
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -21,15 +22,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.serving.ours import our_executable
 from moda_core.architectures.catalogue import build
+from moda_core.inference.executables import executable
 from moda_core.modularity.models import TrainedModel
 from moda_core.storage.artifacts import decode
 
-__all__ = ["MODELS", "answers", "loaded"]
+__all__ = ["answers", "loaded"]
 
-MODELS = "MODA_BENCH_MODELS"
-"""The environment variable that names the folder of the models' files."""
+_MODELS, _FORMS = "MODA_BENCH_MODELS", "MODA_BENCH_FORMS"
+"""Environment variables: the folder of the models' files, and as JSON in which form our service runs each."""
 
 _Run = Callable[[list[Tensor]], Tensor]
 """Decoded images (uint8, channels first) to probabilities."""
@@ -50,9 +51,9 @@ def loaded(key: str) -> tuple[tuple[str, ...], _Run]:
     """A model's labels, and the model ready to run."""
     name, _, way = key.partition("-")
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    model = decode(Path(os.environ[MODELS]) / f"{name}.safetensors")
+    model = decode(Path(os.environ[_MODELS]) / f"{name}.safetensors")
     assert isinstance(model, TrainedModel)
-    return model.labels, (_module(model) if way == "module" else _executable(model))
+    return model.labels, (_module(model) if way == "module" else _executable(name, model))
 
 
 def _module(model: TrainedModel) -> _Run:
@@ -69,8 +70,8 @@ def _module(model: TrainedModel) -> _Run:
     return run
 
 
-def _executable(model: TrainedModel) -> _Run:
-    run = our_executable(model)
+def _executable(name: str, model: TrainedModel) -> _Run:
+    run = executable(model, json.loads(os.environ[_FORMS])[name])
     return lambda images: run(torch.stack(images)).softmax(1)
 
 
