@@ -18,9 +18,14 @@ from service.commands.terminal import note
 from service.processes import Child, Part, Tree, last_lines, python
 from worker.embedded import EmbeddedRedis
 
-__all__ = ["Place", "free_port", "run", "wait_until_ready"]
+__all__ = ["UVICORN", "Place", "free_port", "run", "wait_until_ready"]
 
 READY_TIMEOUT_S = 120.0
+
+UVICORN = ("--no-access-log", "--no-proxy-headers", "--timeout-graceful-shutdown", "10")
+"""How the service is run everywhere. It logs its requests itself and tells nobody their addresses, which uvicorn
+would look up among the proxies that it trusts for every request."""
+
 _LOOK_S = 0.5
 
 
@@ -120,7 +125,7 @@ def _parts(place: Place, port: int) -> list[Part]:
     def child(name: str, command: list[str]) -> Child:
         return Child(name, command, environment=environment, log=place.logs / f"{name}.log")
 
-    uvicorn = ["--host", place.host, "--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "10"]
+    uvicorn = ["--host", place.host, "--port", str(port), *UVICORN]
     own: list[Part] = [redis] if place.redis_url is None else []
     return [
         *own,

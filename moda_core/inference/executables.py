@@ -8,6 +8,7 @@ measured once (`forms.choose`); building a given form takes milliseconds, compil
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -81,7 +82,7 @@ class Executable:
         return self._answer(*pixels)
 
     def _answer(self, *given: Tensor) -> Float32[Tensor, "batch classes"]:
-        with torch.inference_mode(), full_float32():
+        with torch.inference_mode(), full_float32() if self.device.type == "cuda" else nullcontext():
             logits = self._run(*(one.to(self.device) for one in given))
             return logits.to(torch.float32)
 

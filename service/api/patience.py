@@ -12,7 +12,7 @@ __all__ = ["unless_gone"]
 
 _Made = TypeVar("_Made")
 
-_PATIENCE_S = 0.02
+_PATIENCE_S = 0.1
 """An answer that comes sooner is not worth a task that listens for the caller's end."""
 
 

@@ -24,13 +24,13 @@ async def forever(log: list[str]) -> str:
 def test_work_ends_when_its_caller_hangs_up():
     async def scenario() -> tuple[str | None, list[str]]:
         messages, log = asyncio.Queue(), []
-        asyncio.get_running_loop().call_later(0.05, messages.put_nowait, {"type": "http.disconnect"})
+        asyncio.get_running_loop().call_later(0.2, messages.put_nowait, {"type": "http.disconnect"})
         return await unless_gone(request_of(messages), forever(log)), log
 
     assert asyncio.run(scenario()) == (None, ["cancelled"])
 
 
-@pytest.mark.parametrize("seconds", [0, 0.05])
+@pytest.mark.parametrize("seconds", [0, 0.2])
 def test_work_that_ends_before_is_answered_and_nobody_listens_on(seconds: float):
     async def work() -> str:
         await asyncio.sleep(seconds)
@@ -48,7 +48,7 @@ def test_its_own_cancellation_goes_on_and_takes_the_work_along():
     async def scenario() -> list[str]:
         log: list[str] = []
         task = asyncio.ensure_future(unless_gone(request_of(asyncio.Queue()), forever(log)))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
