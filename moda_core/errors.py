@@ -15,6 +15,7 @@
     ├── StorageFailure          the store could not be written or read, or is out of space
     │   └── Corrupt             stored bytes differ from their digest or length
     ├── Untraceable             a network whose structure cannot be read; it can be served whole
+    ├── NotExportable           a model that cannot be written in a format so that it answers the same
     ├── TrainingFailure         training ended without a usable model (a loss that is not finite)
     └── Cancelled               the caller asked for the work to stop
 
@@ -31,6 +32,7 @@ __all__ = [
     "DeadlineExceeded",
     "InvalidInput",
     "ModaError",
+    "NotExportable",
     "NotFound",
     "Overloaded",
     "PreconditionFailed",
@@ -159,6 +161,10 @@ class Corrupt(StorageFailure):
 
 class Untraceable(_Explained):
     """A network whose structure cannot be read: it can be trained plainly and served whole, not decomposed."""
+
+
+class NotExportable(_Explained):
+    """A model that cannot be written in a format, or that would answer differently there: nothing was written."""
 
 
 class TrainingFailure(_Explained):

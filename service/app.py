@@ -14,6 +14,7 @@ from service import __version__, errors, schemas, security, telemetry
 from service.api import aliases, compositions, datasets, jobs, models, operations, predictions, submissions
 from service.api.dependencies import ServiceParts
 from service.api.direct import DirectPredictions
+from service.exports import Exports
 from service.inference.decoding import Decoder
 from service.inference.device import chosen_device
 from service.inference.engine import Engine
@@ -98,8 +99,9 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
             metrics=metrics,
             limits=settings.limits,
         )
+        exports = Exports()
         app.state.parts = ServiceParts(
-            settings, registry, work, engine, decoder, Servables(registry), metrics, Residents(engine)
+            settings, registry, work, engine, decoder, Servables(registry), metrics, Residents(engine), exports
         )
         warm_up = WarmUp(registry)
         reaper.start()
@@ -109,6 +111,7 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
         finally:
             warm_up.stop()
             reaper.stop()
+            exports.close()
             decoder.close()
             engine.close()
             work.close()

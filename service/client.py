@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from moda_core.errors import Cancelled, InvalidInput, ModaError, TrainingFailure, Unavailable
 from moda_core.files import storing
+from moda_core.storage.formats import FileFormat
 from service import schemas
 from service.event_stream import StreamedEvent, streamed_events
 from service.problems import error_from_problem, error_from_response
@@ -179,9 +180,12 @@ class Client:
         """The modules of a modular model, with sizes and overlaps."""
         return self._get(f"/models/{_segment(reference)}/modules", schemas.ModuleList)
 
-    def download_weights(self, reference: str, to: Path, *, label: str | None = None) -> int:
-        """Write a model's safetensors file, or one class's module, to `to`; its length in bytes."""
-        return self._download(f"/models/{_segment(reference)}/weights", to, params={"class": label} if label else {})
+    def download_weights(
+        self, reference: str, to: Path, *, label: str | None = None, file_format: FileFormat = "safetensors"
+    ) -> int:
+        """Write a model's file, or one class's module, to `to`; its length in bytes."""
+        params = _given({"class": label, "format": file_format})
+        return self._download(f"/models/{_segment(reference)}/weights", to, params=params)
 
     # Compositions
 
@@ -194,9 +198,9 @@ class Client:
         """A composition that was made before."""
         return self._get(f"/compositions/{_segment(composition_id)}", schemas.Composition)
 
-    def download_composition(self, composition_id: str, to: Path) -> int:
-        """Write a composition's safetensors file to `to`; its length in bytes."""
-        return self._download(f"/compositions/{_segment(composition_id)}/weights", to)
+    def download_composition(self, composition_id: str, to: Path, *, file_format: FileFormat = "safetensors") -> int:
+        """Write a composition's file to `to`; its length in bytes."""
+        return self._download(f"/compositions/{_segment(composition_id)}/weights", to, params={"format": file_format})
 
     # Predictions
 
@@ -242,10 +246,10 @@ class Client:
         _raise_for(response)
         return response
 
-    def _download(self, path: str, to: Path, *, params: Mapping[str, str] | None = None) -> int:
+    def _download(self, path: str, to: Path, *, params: Mapping[str, str]) -> int:
         partial = to.with_name(f"{to.name}.partial")
         try:
-            with self._reached(), self._http.stream("GET", path, params=params or {}) as response:
+            with self._reached(), self._http.stream("GET", path, params=params) as response:
                 _raise_for(response)
                 with storing(to), partial.open("wb") as file:
                     for chunk in response.iter_bytes():

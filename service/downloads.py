@@ -7,19 +7,22 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response, StreamingResponse
 
 from moda_core.errors import Conflict, Corrupt, NotFound, StorageFailure
 from moda_core.modularity.composition import compose
 from moda_core.modularity.models import ModularModel
 from moda_core.specs import sha256
 from moda_core.storage import artifacts
+from moda_core.storage.formats import FileFormat
 from moda_core.storage.manifests import BlobRef, Composition, Manifest
 from moda_core.storage.registry import Registry
+from service.ranges import chunks, requested_range
 
-__all__ = ["File", "composition_file", "file_response", "model_file", "module_file"]
+__all__ = ["File", "Source", "composition_source", "file_response", "model_source", "module_source"]
 
 
 @dataclass(frozen=True)
@@ -34,42 +37,67 @@ class File:
     data: bytes | None = None
 
 
-def file_response(request: Request, registry: Registry, file: File, name: str) -> Response:
-    """The file, or 304 for a client that has it; its digest is its `ETag`."""
-    etag = f'"{file.blob.digest}"'
-    headers = {
-        "ETag": etag,
-        "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(file.blob.digest)).decode()}:",
-        "Cache-Control": "no-cache",
-    }
-    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-    if etag in known or "*" in known:
-        return Response(status_code=304, headers=headers)
-    file_name, media_type = _file_name(name), "application/octet-stream"
-    if file.data is not None:
-        headers["Content-Disposition"] = f'attachment; filename="{file_name}"'
-        return Response(file.data, media_type=media_type, headers=headers)
-    return FileResponse(registry.blob_path(file.blob), filename=file_name, media_type=media_type, headers=headers)
+@dataclass(frozen=True)
+class Source:
+    """A model whose file can be had in several formats, each derived when it is first asked for, then kept.
 
-
-def model_file(registry: Registry, digest: str, manifest: Manifest) -> File:
-    """One file that holds the whole model, usable without the registry.
-
-    A modular model's weights and counts are stored apart, so that versions share them; their joint
-    file is derived when it is first asked for, then kept.
+    Attributes:
+        key: tells models apart.
+        find: the kept file of a format.
+        keep: keeps one; where one is kept already, that one holds, for every service on this store.
+        encode: makes the safetensors file.
+        stored: the safetensors file, where the model is stored as one.
     """
-    if "counts" not in manifest.blobs:
-        return File(manifest.blobs["weights"])
-    return _derived(
+
+    registry: Registry
+    key: str
+    find: Callable[[FileFormat], BlobRef | None]
+    keep: Callable[[bytes, FileFormat], BlobRef]
+    encode: Callable[[], bytes]
+    stored: BlobRef | None = None
+
+    def safetensors(self) -> File:
+        """The model's own file: whole, and usable without the registry."""
+        return File(self.stored) if self.stored else self.derived("safetensors", self.encode)
+
+    def kept(self, file_format: FileFormat) -> File | None:
+        """The kept file of a format, unless there is none, or it is gone or damaged."""
+        with suppress(NotFound, Corrupt):
+            blob = self.find(file_format)
+            if blob is not None:
+                self.registry.blob_path(blob)
+                return File(blob)
+        return None
+
+    def derived(self, file_format: FileFormat, encode: Callable[[], bytes]) -> File:
+        """The kept file of a format, else a new one, which a store that cannot take it does not keep from the client."""
+        kept = self.kept(file_format)
+        if kept is not None:
+            return kept
+        data = encode()
+        made = BlobRef(sha256(data), len(data))
+        try:
+            held = self.keep(data, file_format)
+        except StorageFailure:
+            return File(made, data)
+        # Where another file was kept before and is lost, the new one stands in for it.
+        return File(made) if held == made else self.kept(file_format) or File(made)
+
+
+def model_source(registry: Registry, digest: str, manifest: Manifest) -> Source:
+    """A whole model. A modular one's weights and counts are stored apart, so that versions share them."""
+    return Source(
         registry,
-        lambda: registry.model_file(digest),
-        lambda: artifacts.encode(registry.model(digest)),
-        lambda data: registry.put_model_file(digest, data),
+        key=digest,
+        find=partial(registry.model_file, digest),
+        keep=partial(registry.put_model_file, digest),
+        encode=lambda: artifacts.encode(registry.model(digest)),
+        stored=None if "counts" in manifest.blobs else manifest.blobs["weights"],
     )
 
 
-def module_file(registry: Registry, digest: str, manifest: Manifest, label: str) -> File:
-    """The file of one class's module.
+def module_source(registry: Registry, digest: str, manifest: Manifest, label: str) -> Source:
+    """One class's module: the composition of that class.
 
     Raises:
         NotFound: for a class that the model has not.
@@ -79,17 +107,19 @@ def module_file(registry: Registry, digest: str, manifest: Manifest, label: str)
         raise Conflict(f"a {manifest.kind} model has no modules", "decompose it first")
     if label not in manifest.labels:
         raise NotFound("class", label, f"this model has {', '.join(manifest.labels[:20])}")
-    stored = manifest.blobs.get(f"modules/{label}")
-    return File(stored) if stored else composition_file(registry, Composition(digest, (label,), manifest.threshold))
+    recipe = Composition(digest, (label,), manifest.threshold)
+    return composition_source(registry, recipe, manifest.blobs.get(f"modules/{label}"))
 
 
-def composition_file(registry: Registry, recipe: Composition) -> File:
-    """The file of a composed model: derived when it is first asked for, then kept."""
-    return _derived(
+def composition_source(registry: Registry, recipe: Composition, stored: BlobRef | None = None) -> Source:
+    """A composed model, which may be stored as a file already."""
+    return Source(
         registry,
-        lambda: registry.composition_file(recipe.id),
-        lambda: _composed(registry, recipe),
-        lambda data: registry.put_composition_file(recipe.id, data),
+        key=recipe.id,
+        find=partial(registry.composition_file, recipe.id),
+        keep=partial(registry.put_composition_file, recipe.id),
+        encode=lambda: _composed(registry, recipe),
+        stored=stored,
     )
 
 
@@ -99,27 +129,24 @@ def _composed(registry: Registry, recipe: Composition) -> bytes:
     return artifacts.encode(compose(source, recipe.labels, recipe.threshold))
 
 
-def _derived(
-    registry: Registry,
-    find: Callable[[], BlobRef | None],
-    encode: Callable[[], bytes],
-    keep: Callable[[bytes], BlobRef],
-) -> File:
-    """The kept file, else a new one, which is kept.
-
-    One that is gone or damaged is derived again; a store that cannot take it does not keep it from the client.
-    """
-    with suppress(NotFound, Corrupt):
-        kept = find()
-        if kept is not None:
-            registry.blob_path(kept)
-            return File(kept)
-    data = encode()
-    try:
-        return File(keep(data))
-    except StorageFailure:
-        return File(BlobRef(sha256(data), len(data)), data)
-
-
-def _file_name(name: str) -> str:
-    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}.safetensors"
+def file_response(request: Request, registry: Registry, file: File, name: str) -> Response:
+    """The file or a range of it, or 304 for a client that has it; its digest is its `ETag`. It is saved as `name`."""
+    etag, size_bytes = f'"{file.blob.digest}"', file.blob.size_bytes
+    headers = {
+        "ETag": etag,
+        "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(file.blob.digest)).decode()}:",
+        "Cache-Control": "no-cache",
+        "Accept-Ranges": "bytes",
+    }
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    if etag in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    part = requested_range(request, etag, size_bytes)
+    sent = range(size_bytes) if part is None else part
+    headers["Content-Disposition"] = f'attachment; filename="{re.sub(r"[^A-Za-z0-9._-]+", "-", name)}"'
+    headers["Content-Length"] = str(len(sent))
+    if part is not None:
+        headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size_bytes}"
+    content = chunks(registry.blob_path(file.blob) if file.data is None else file.data, sent)
+    status = 200 if part is None else 206
+    return StreamingResponse(content, status, headers, media_type="application/octet-stream")

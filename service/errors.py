@@ -20,6 +20,7 @@ from moda_core.errors import (
     DeadlineExceeded,
     InvalidInput,
     ModaError,
+    NotExportable,
     NotFound,
     Overloaded,
     PreconditionFailed,
@@ -48,6 +49,7 @@ STATUS: dict[type[ModaError], tuple[int, str]] = {
     UnsupportedType: (415, "unsupported-type"),
     InvalidInput: (422, "invalid-input"),
     Untraceable: (422, "untraceable"),
+    NotExportable: (422, "not-exportable"),
     Overloaded: (429, "overloaded"),
     TrainingFailure: (500, "training-failure"),
     Corrupt: (500, "corrupt"),
@@ -57,7 +59,7 @@ STATUS: dict[type[ModaError], tuple[int, str]] = {
     DeadlineExceeded: (504, "deadline-exceeded"),
 }
 
-_HTTP_CODES = {404: "no-such-route", 405: "method-not-allowed", 413: "too-large"}
+_HTTP_CODES = {404: "no-such-route", 405: "method-not-allowed", 413: "too-large", 416: "range-not-satisfiable"}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 _SHOWN_CHARACTERS = 120
 _RETRY_AFTER_S = "5"

@@ -40,7 +40,10 @@ class Metrics:
             "method",
             "route",
         )
-        self._images = self._counter("images_predicted", "Images classified.")
+        images = self._counter(
+            "images_predicted", "Images classified, by a model of their own or a mixed batch.", "lane"
+        )
+        self._images = {lane: images.labels(lane) for lane in ("own", "mixed")}
         stages = self._histogram("stage_seconds", "What the time of predictions was spent on.", "stage")
         self._stages = {stage: stages.labels(stage) for stage in STAGES}
         self.batch_size = self._histogram("batch_size", "Images that shared a forward pass.", buckets=_IMAGES)
@@ -49,7 +52,7 @@ class Metrics:
         made = self._histogram(
             "model_load_seconds", "From a model that is not in memory to one that can predict.", "kind"
         )
-        self._made = {kind: made.labels(kind) for kind in ("stored", "composed")}
+        self._made = {kind: made.labels(kind) for kind in ("stored", "composed", "mixed")}
         self._known: dict[tuple[str, str, int], tuple[Any, Any]] = {}
         self.device_memory = self._gauge("device_memory_bytes", "Memory of the device that tensors hold; 0 on a CPU.")
 
@@ -62,9 +65,9 @@ class Metrics:
         count.inc()
         duration.observe(seconds)
 
-    def answered(self, images: int, **seconds: float) -> None:
-        """Images have been classified; `seconds` by stage."""
-        self._images.inc(images)
+    def answered(self, lane: str, images: int, **seconds: float) -> None:
+        """Images have been classified, in a lane of their model's `own` or a `mixed` one; `seconds` by stage."""
+        self._images[lane].inc(images)
         for stage, spent in seconds.items():
             self._stages[stage].observe(spent)
 
@@ -76,9 +79,9 @@ class Metrics:
         """A prediction was not made: `queue-full`, `deadline`, `gone`."""
         self._rejected.labels(reason).inc()
 
-    def made(self, *, composed: bool, seconds: float) -> None:
-        """A model has been made ready."""
-        self._made["composed" if composed else "stored"].observe(seconds)
+    def made(self, kind: str, seconds: float) -> None:
+        """A model has been made ready: `stored`, `composed`, or `mixed` (for many compositions at a time)."""
+        self._made[kind].observe(seconds)
 
     def watch_cache(self, cache: _Cache) -> None:
         """Report a cache of models as it is whenever Prometheus asks."""

@@ -22,7 +22,7 @@ from typing import Protocol, Self
 
 from moda_core.errors import Unavailable
 
-__all__ = ["Child", "Part", "Tree", "last_lines", "python"]
+__all__ = ["Child", "Part", "Tree", "environment", "last_lines", "python"]
 
 _SET_PARENT_DEATH_SIGNAL = 1
 _ROOT = Path(__file__).resolve().parents[1]
@@ -82,7 +82,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=_environment(self._environment()),
+                env=environment(self._environment()),
                 start_new_session=True,
                 preexec_fn=_end_with_parent(),  # noqa: PLW1509 # one prctl call, bound before the fork
             )
@@ -128,13 +128,13 @@ def python(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
-def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+def environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     """This process's own, changed, with our packages importable also where they are not installed."""
-    environment = {**os.environ, **changes}
+    changed = {**os.environ, **changes}
     if str(_ROOT) not in site.getsitepackages():
-        paths = [str(_ROOT), *filter(None, [environment.get("PYTHONPATH")])]
-        environment["PYTHONPATH"] = os.pathsep.join(paths)
-    return {name: value for name, value in environment.items() if value is not None}
+        paths = [str(_ROOT), *filter(None, [changed.get("PYTHONPATH")])]
+        changed["PYTHONPATH"] = os.pathsep.join(paths)
+    return {name: value for name, value in changed.items() if value is not None}
 
 
 class Tree:

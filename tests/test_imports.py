@@ -31,7 +31,11 @@ MAY_IMPORT = {
     "service": ("service", "worker.contract", "worker.jobs", "worker.reaper", "worker.embedded", "moda_core"),
 }
 FOREIGN_TO_THE_CORE = ("celery", "redis", "fastapi", "starlette", "httpx", "typer", "rich", "pydantic", "structlog")
-ONLY_IN = {"obstore": "moda_core.storage.registry", "onnx": "moda_core.storage.export"}
+ONLY_IN = {
+    "obstore": "moda_core.storage.registry",
+    "onnx": "moda_core.storage.export",
+    "onnxruntime": "moda_core.storage.export",
+}
 BROUGHT_BY = {"kombu": "celery", "starlette": "fastapi"}  # parts of the interface of a declared library
 TORCH_FREE = (
     "moda_core.specs",

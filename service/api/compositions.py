@@ -13,7 +13,7 @@ from moda_core.storage import manifests
 from moda_core.storage.registry import Registry
 from service import downloads
 from service.answers import composition_answer
-from service.api.dependencies import Parts, ServiceParts
+from service.api.dependencies import Parts, ServiceParts, WantedFormat
 from service.inference.servables import Servable, composition_servable, servable
 from service.schemas import ComposeRequest, Composition, CompositionList, CompositionSummary
 
@@ -68,13 +68,16 @@ async def composition(meant: _Stored, parts: Parts) -> Composition:
 @router.get(
     "/compositions/{composition_id}/weights",
     response_class=Response,
-    responses={200: {"content": {"application/octet-stream": {}}, "description": "A safetensors file."}},
+    responses={200: {"content": {"application/octet-stream": {}}, "description": "The file."}},
 )
-def weights(meant: _Stored, request: Request, parts: Parts) -> Response:
-    """The composed model as one file: it can be uploaded to another registry, and composed again there."""
+async def weights(
+    meant: _Stored, request: Request, parts: Parts, file_format: WantedFormat = "safetensors"
+) -> Response:
+    """The composed model as one file. As safetensors it can be uploaded to another registry, and composed again there."""
     assert meant.recipe is not None
-    file = downloads.composition_file(parts.registry, meant.recipe)
-    return downloads.file_response(request, parts.registry, file, f"composition-{meant.recipe.id[:12]}")
+    file = await parts.exports.file(downloads.composition_source(parts.registry, meant.recipe), file_format)
+    name = f"composition-{meant.recipe.id[:12]}.{file_format}"
+    return await run_in_threadpool(downloads.file_response, request, parts.registry, file, name)
 
 
 async def _composition(parts: ServiceParts, meant: Servable, recipe: manifests.Composition) -> Composition:

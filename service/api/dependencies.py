@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Query, Request
 
+from moda_core.storage.formats import FileFormat
 from moda_core.storage.registry import Registry
+from service.exports import Exports
 from service.inference.decoding import Decoder
 from service.inference.engine import Engine
 from service.inference.servables import Servables
@@ -16,7 +18,7 @@ from service.oip.residents import Residents
 from service.settings import Settings
 from worker.jobs import Jobs
 
-__all__ = ["Parts", "ServiceParts", "parts_of_app"]
+__all__ = ["Parts", "ServiceParts", "WantedFormat", "parts_of_app"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class ServiceParts:
     servables: Servables
     metrics: Metrics
     residents: Residents
+    exports: Exports
 
 
 def parts_of_app(app: FastAPI) -> ServiceParts:
@@ -45,3 +48,12 @@ async def _parts(request: Request) -> ServiceParts:
 
 
 Parts = Annotated[ServiceParts, Depends(_parts)]
+
+WantedFormat = Annotated[
+    FileFormat,
+    Query(
+        alias="format",
+        description="safetensors: MODA's own, complete. onnx and pt2: a program for other runtimes, uint8 images of the "
+        "model's size in, logits out.",
+    ),
+]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
+from starlette.concurrency import run_in_threadpool
 
 from moda_core.errors import Conflict, NotFound
 from moda_core.storage.manifests import Manifest, canonical_threshold
@@ -15,7 +16,7 @@ from moda_core.storage.references import check_stored_name
 from moda_core.storage.registry import Registry, Resolved, Version
 from service import downloads
 from service.admission import admit
-from service.api.dependencies import Parts
+from service.api.dependencies import Parts, WantedFormat
 from service.schemas import Model, ModelList, ModelSummary, Module, ModuleList
 from service.uploads import received
 
@@ -83,17 +84,24 @@ def modules(ref: str, parts: Parts, label: _OneClass = None) -> ModuleList:
 @router.get(
     "/models/{ref}/weights",
     response_class=Response,
-    responses={200: {"content": {"application/octet-stream": {}}, "description": "A safetensors file."}},
+    responses={200: {"content": {"application/octet-stream": {}}, "description": "The file."}},
 )
-def weights(ref: str, request: Request, parts: Parts, label: _OneClass = None) -> Response:
+async def weights(
+    ref: str, request: Request, parts: Parts, label: _OneClass = None, file_format: WantedFormat = "safetensors"
+) -> Response:
     """A model, or one class's module, as one file that needs no registry. Ranges and `If-None-Match` work."""
-    found = parts.registry.resolve(ref)
+    source, name = await run_in_threadpool(_source, parts.registry, ref, label)
+    file = await parts.exports.file(source, file_format)
+    return await run_in_threadpool(downloads.file_response, request, parts.registry, file, f"{name}.{file_format}")
+
+
+def _source(registry: Registry, ref: str, label: str | None) -> tuple[downloads.Source, str]:
+    """What is asked for, and the name to save it under."""
+    found = registry.resolve(ref)
     name = f"{found.name}-{found.version}" if found.name else found.digest[:12]
     if label is None:
-        file = downloads.model_file(parts.registry, found.digest, found.manifest)
-    else:
-        file = downloads.module_file(parts.registry, found.digest, found.manifest, label)
-    return downloads.file_response(request, parts.registry, file, name if label is None else f"{name}-{label}")
+        return downloads.model_source(registry, found.digest, found.manifest), name
+    return downloads.module_source(registry, found.digest, found.manifest, label), f"{name}-{label}"
 
 
 def _summaries(registry: Registry, name: str) -> list[ModelSummary]:

@@ -16,6 +16,7 @@ from moda_core.modularity.models import Model
 from moda_core.modularity.networks import network, predict
 from moda_core.specs import TrainingSpec, parse_threshold
 from moda_core.storage import artifacts, workflows
+from moda_core.storage.formats import FileFormat
 from moda_core.storage.registry import Registry
 from service.answers import composition_answer, prediction_answer
 from service.client import as_plain
@@ -76,7 +77,14 @@ def train_here(
 
 
 def compose_here(
-    home: Path, model: str, classes: Sequence[str], *, threshold: str | None, out: Path | None, as_json: bool
+    home: Path,
+    model: str,
+    classes: Sequence[str],
+    *,
+    threshold: str | None,
+    out: Path | None,
+    file_format: FileFormat,
+    as_json: bool,
 ) -> None:
     """Compose in this process, and keep the recipe as the service would."""
     registry, started = _registry(home), time.perf_counter()
@@ -87,7 +95,7 @@ def compose_here(
     elapsed_ms = round((time.perf_counter() - started) * 1e3, 3)
     registry.put_composition(meant.recipe)
     if out is not None:
-        write_atomically(out, artifacts.encode(composed))
+        write_atomically(out, _encoded(composed, file_format))
     made = composition_answer(meant, size, links={}, compose_ms=elapsed_ms)
     show(as_plain(made), as_json=as_json, people=lambda: composition_table(made, out))
 
@@ -103,6 +111,14 @@ def predict_here(
     probabilities = predict(answering, images)
     answer = prediction_answer(meant, answering.labels, probabilities.tolist())
     show(as_plain(answer), as_json=as_json, people=lambda: prediction_table(files, answer))
+
+
+def _encoded(model: Model, file_format: FileFormat) -> bytes:
+    if file_format == "safetensors":
+        return artifacts.encode(model)
+    from moda_core.storage.export import encode_as  # seconds, which the other commands need not wait
+
+    return encode_as(model, file_format)
 
 
 def _loaded(registry: Registry, meant: Servable) -> Model:

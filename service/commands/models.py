@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moda_core.errors import NotFound
-from service.commands.options import DEFAULT_URL, AsJson, Out, Url
+from service.commands.options import DEFAULT_URL, AsJson, Format, Out, Url
 from service.commands.terminal import shares, show, table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from moda_core.storage.formats import FileFormat
     from service import schemas
     from service.client import Client
 
@@ -57,33 +58,34 @@ def download(
     *,
     model: Annotated[str, typer.Argument(help="A model, or a composition's id.")],
     label: Annotated[str | None, typer.Option("--class", "-c", help="This class's module alone.")] = None,
+    file_format: Format = "safetensors",
     out: Out = None,
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Write a model, one of its modules or a composition to a safetensors file."""
+    """Write a model, one of its modules or a composition to a file."""
     from service.client import Client
 
-    to = out or Path(_file_name(model, label))
+    to = out or Path(f"{_stem(model, label)}.{file_format}")
     with Client(url, timeout_s=600) as client:
-        size_bytes = _download(client, model, label, to)
+        size_bytes = _download(client, model, label, file_format, to)
     written = {"file": str(to), "size_bytes": size_bytes}
     show(written, as_json=as_json, people=lambda: f"{to}: {size_bytes:,} bytes")
 
 
-def _download(client: Client, model: str, label: str | None, to: Path) -> int:
+def _download(client: Client, model: str, label: str | None, file_format: FileFormat, to: Path) -> int:
     try:
-        return client.download_weights(model, to, label=label)
+        return client.download_weights(model, to, label=label, file_format=file_format)
     except NotFound:
         if label is not None or not re.fullmatch("[0-9a-f]{64}", model):
             raise
-        return client.download_composition(model, to)
+        return client.download_composition(model, to, file_format=file_format)
 
 
-def _file_name(model: str, label: str | None) -> str:
+def _stem(model: str, label: str | None) -> str:
     stem = re.sub("[0-9a-f]{64}", lambda digest: digest[0][:12], model).replace("@", "-")
     shown = "" if label is None else "-" + re.sub(r"[^\w.-]", "_", label)
-    return f"{stem}{shown}.safetensors"
+    return f"{stem}{shown}"
 
 
 def _table(models: list[schemas.ModelSummary]) -> Table:

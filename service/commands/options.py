@@ -7,12 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
+from moda_core.storage.formats import FileFormat
+
 __all__ = [
     "DEFAULT_HOME",
     "DEFAULT_URL",
     "AsJson",
     "Detach",
     "Device",
+    "Format",
     "Home",
     "Local",
     "Out",
@@ -37,6 +40,10 @@ Threshold = Annotated[
 ]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Print the job and return; it goes on by itself.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The file to write.")]
+Format = Annotated[
+    FileFormat,
+    typer.Option("--format", "-f", help="safetensors; or onnx or pt2, which run without MODA."),
+]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
     typer.Option("--device", envvar="MODA_DEVICE", help="auto, cpu or cuda; auto takes CUDA when it is there."),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moda_core.errors import UnreadableFile
-from service.commands.options import DEFAULT_HOME, DEFAULT_URL, AsJson, Device, Home, Local, Out, Threshold, Url
+from service.commands.options import DEFAULT_HOME, DEFAULT_URL, AsJson, Device, Format, Home, Local, Out, Threshold, Url
 from service.commands.terminal import shares, show, table
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def compose(
     classes: Annotated[list[str], typer.Argument(help="The classes wanted, in the order of the answers.")],
     threshold: Threshold = None,
     out: Out = None,
+    file_format: Format = "safetensors",
     local: Local = False,
     home: Home = DEFAULT_HOME,
     url: Url = DEFAULT_URL,
@@ -35,14 +36,14 @@ def compose(
     if local:
         from service.commands.local import compose_here
 
-        compose_here(home, model, classes, threshold=threshold, out=out, as_json=as_json)
+        compose_here(home, model, classes, threshold=threshold, out=out, file_format=file_format, as_json=as_json)
         return
     from service.client import Client, as_plain
 
     with Client(url, timeout_s=600) as client:
         made = client.compose(model, classes, threshold=threshold)
         if out is not None:
-            client.download_composition(made.id, out)
+            client.download_composition(made.id, out, file_format=file_format)
     show(as_plain(made), as_json=as_json, people=lambda: composition_table(made, out))
 
 

@@ -37,10 +37,12 @@ class Outcome(Generic[_Output]):
 
     Attributes:
         batch: how many images shared the forward pass.
+        first: whether it is the first request of its batch.
     """
 
     output: _Output
     batch: int
+    first: bool
     queued_at: float
     started_at: float
     finished_at: float
@@ -77,11 +79,16 @@ class Batcher:
     Args:
         max_batch: images that one forward pass takes; a single larger request runs alone.
         overlap: begin the next batch before the last one's results are fetched, for devices that work on their own.
-        ran: hears of every batch: images, seconds from its start to its results. Called in the device's thread.
+        ran: hears of every batch: its lane, images, seconds from its start to its results. Called in the
+            device's thread.
     """
 
     def __init__(
-        self, *, max_batch: int, overlap: bool = False, ran: Callable[[int, float], None] = lambda _images, _s: None
+        self,
+        *,
+        max_batch: int,
+        overlap: bool = False,
+        ran: Callable[[Lane, int, float], None] = lambda _lane, _images, _seconds: None,
     ) -> None:
         self.max_batch, self.overlap, self._ran = max_batch, overlap, ran
         self._waiting: OrderedDict[Lane, deque[Ticket[Any]]] = OrderedDict()
@@ -163,12 +170,12 @@ class Batcher:
             return
         ended, images = time.perf_counter(), sum(ticket.size for ticket in batch.tickets)
         if images:
-            self._ran(images, ended - batch.started_at)
+            self._ran(batch.tickets[0].lane, images, ended - batch.started_at)
         _deliver(
             batch.tickets,
             [
-                Outcome(output, images, ticket.queued_at, batch.started_at, ended)
-                for ticket, output in zip(batch.tickets, outputs, strict=True)
+                Outcome(output, images, place == 0, ticket.queued_at, batch.started_at, ended)
+                for place, (ticket, output) in enumerate(zip(batch.tickets, outputs, strict=True))
             ],
         )
 

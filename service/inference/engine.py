@@ -15,14 +15,16 @@ from torch import Tensor
 
 from moda_core.errors import DeadlineExceeded, Overloaded, Unavailable
 from moda_core.storage.registry import Registry
-from service.inference.batching import Batcher, Outcome, Ticket
+from service.inference.batching import Batcher, Lane, Outcome, Ticket
 from service.inference.decoding import Decoder, EncodedImage
 from service.inference.device import transfers_of
 from service.inference.forms import Forms
-from service.inference.lanes import ProbeLane, Scores
+from service.inference.lanes import Asked, MixedLane, ProbeLane, Scores
 from service.inference.limits import Limits
 from service.inference.ready import ReadyModel, ReadyModels
+from service.inference.seats import Seat, Seats
 from service.inference.servables import Servable
+from service.inference.tenants import Tenants
 from service.metrics import Metrics
 
 __all__ = ["Engine", "Image", "Prediction", "Stages"]
@@ -70,15 +72,11 @@ class Engine:
         metrics: Metrics,
         limits: Limits,
     ) -> None:
-        self.device, self.forms, self.limits, self._decoder, self._metrics = (
-            forms.device,
-            forms,
-            limits,
-            decoder,
-            metrics,
-        )
+        self.device, self.forms, self.limits = forms.device, forms, limits
+        self._decoder, self._metrics, self._tenants = decoder, metrics, Tenants()
         transfers = transfers_of(self.device)
         self.models = ReadyModels(registry, forms=forms, transfers=transfers, cache_bytes=cache_bytes, metrics=metrics)
+        self._seats = Seats(self.models, self._tenants)
         self.batcher = Batcher(max_batch=limits.max_batch, overlap=transfers.overlap, ran=self._ran)
         self._probe = ProbeLane(self.device)
         self._taken_on = 0
@@ -117,9 +115,9 @@ class Engine:
         ends_at = time.monotonic() + min(timeout_s or math.inf, self.limits.timeout_s)
         self._take_on(len(images))
         try:
-            with self.models.cache.in_use(servable.key):
-                model = self.models.cache.find(servable.key) or await self._in_time(servable, ends_at)
-                return await self._answered(model, images, ends_at)
+            seat = self._seats.at_hand(servable) or await self._in_time(servable, ends_at)
+            with self.models.cache.in_use(seat.key):
+                return await self._answered(seat, images, ends_at)
         finally:
             self._taken_on -= len(images)
 
@@ -151,6 +149,7 @@ class Engine:
 
     def close(self) -> None:
         """Answer what was taken on, and end the threads."""
+        self._seats.close()
         self.forms.close()
         self.models.close()
         self.batcher.close()
@@ -166,17 +165,17 @@ class Engine:
             )
         self._taken_on += images
 
-    async def _in_time(self, servable: Servable, ends_at: float) -> ReadyModel:
+    async def _in_time(self, servable: Servable, ends_at: float) -> Seat:
         try:
-            return await asyncio.wait_for(self.models.get(servable), ends_at - time.monotonic())
+            return await asyncio.wait_for(self._seats.made(servable), ends_at - time.monotonic())
         except TimeoutError as error:
             raise self._late() from error
 
-    async def _answered(self, model: ReadyModel, images: Sequence[Image], ends_at: float) -> Prediction:
+    async def _answered(self, seat: Seat, images: Sequence[Image], ends_at: float) -> Prediction:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Outcome[Scores]] = loop.create_future()
         began = time.perf_counter()
-        self._decoder.submit(partial(self._queue, model, images, answer))
+        self._decoder.submit(partial(self._queue, seat, images, answer))
         timer = loop.call_later(max(0.0, ends_at - time.monotonic()), self._give_up, answer)
         try:
             outcome = await answer
@@ -188,19 +187,22 @@ class Engine:
             outcome.finished_at - outcome.started_at,
             outcome.batch,
         )
-        self._metrics.answered(len(images), decode=stages.decode, queue=stages.queue, forward=stages.forward)
-        return Prediction(model.executable.labels, outcome.output.logits, outcome.output.probabilities, stages)
+        lane = "own" if seat.subset is None else "mixed"
+        self._metrics.answered(lane, len(images), decode=stages.decode, queue=stages.queue, forward=stages.forward)
+        if isinstance(seat.lane, MixedLane) and outcome.first:
+            self._tenants.ran(seat.lane.root, outcome.batch, stages.forward)
+        return Prediction(seat.labels, outcome.output.logits, outcome.output.probabilities, stages)
 
-    def _queue(self, model: ReadyModel, images: Sequence[Image], answer: asyncio.Future[Outcome[Scores]]) -> None:
+    def _queue(self, seat: Seat, images: Sequence[Image], answer: asyncio.Future[Outcome[Scores]]) -> None:
         """In a thread that decodes: the images, ready to run, into the queue; or their error to the caller."""
         if answer.done():
             return
         try:
-            fitted = self._decoder.fitted(images, model.executable.inputs)
+            fitted = self._decoder.fitted(images, seat.inputs)
         except Exception as error:  # noqa: BLE001 # it is the caller's
             answer.get_loop().call_soon_threadsafe(_fail, answer, error)
             return
-        self.batcher.put(Ticket(model.lane, fitted, len(images), answer))
+        self.batcher.put(Ticket(seat.lane, Asked(fitted, seat.subset), len(images), answer))
 
     def _give_up(self, answer: asyncio.Future[Outcome[Scores]]) -> None:
         if not answer.done():
@@ -212,7 +214,7 @@ class Engine:
             "the answer was not there in time", "try again later, send fewer images, or allow more time"
         )
 
-    def _ran(self, images: int, seconds: float) -> None:
+    def _ran(self, _lane: Lane, images: int, seconds: float) -> None:
         """How fast answers come, smoothed: what a refused caller is told to wait is made of it."""
         rate = images / max(seconds, 1e-6)
         self._images_per_s = rate if not self._images_per_s else 0.9 * self._images_per_s + 0.1 * rate

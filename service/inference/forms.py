@@ -18,7 +18,8 @@ from moda_core.errors import ModaError, StorageFailure, Untraceable
 from moda_core.files import write_atomically
 from moda_core.inference.executables import Executable, Form, executable, inputs_of
 from moda_core.inference.forms import Pixels, choose
-from moda_core.modularity.models import Model
+from moda_core.inference.mixing import MixedModel
+from moda_core.modularity.models import Model, ModularModel
 from moda_core.specs import InputSpec
 from moda_core.storage.registry import Registry
 
@@ -62,14 +63,14 @@ class Forms:
             root: itself, which is measured unless it was.
             model: it, or one composed of it.
         """
-        choice = self.choice(digest) or self._remembered(digest)
-        if choice is None:
-            self._measure_later(digest, root)
-        form: Form = choice["form"] if choice else "folded"
         try:
-            return executable(model, form, self.device)
+            return executable(model, self._form(digest, root), self.device)
         except Untraceable:
             return executable(model, "plain", self.device)
+
+    def mixed(self, digest: str, root: ModularModel) -> MixedModel:
+        """A root that answers for many of its compositions at a time, in its form."""
+        return MixedModel(root, self._form(digest, root), self.device)
 
     def choice(self, digest: str) -> dict[str, Any] | None:
         """What was measured of a root, as JSON; None before."""
@@ -79,6 +80,14 @@ class Forms:
         """End the measurement at hand; what has not begun is not done."""
         self._closing.set()
         self._thread.shutdown(cancel_futures=True)
+
+    def _form(self, digest: str, root: Model) -> Form:
+        choice = self.choice(digest) or self._remembered(digest)
+        if choice is None:
+            self._measure_later(digest, root)
+            return "folded"
+        form: Form = choice["form"]
+        return form
 
     def _measure_later(self, digest: str, root: Model) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""What shares a batch: requests for one model."""
+"""What shares a batch: requests for one model, or for different classes of one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,28 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from moda_core.inference.executables import Executable
+from moda_core.inference.mixing import MixedModel, Subset, stacked
 from service.inference.device import Transfers
 
-__all__ = ["OwnLane", "ProbeLane", "Scores"]
+__all__ = ["Asked", "MixedLane", "OwnLane", "ProbeLane", "Scores"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The images of one request, as a network takes them.
+
+    Attributes:
+        pixels: one tensor per input of the network.
+        subset: the classes that are meant, in a lane that many of them share.
+    """
+
+    pixels: tuple[UInt8[Tensor, "images channels size size"], ...]
+    subset: Subset | None = None
+
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return len(self.pixels[0])
 
 
 @dataclass(frozen=True)
@@ -33,14 +52,31 @@ class OwnLane:
     def __init__(self, executable: Executable, transfers: Transfers) -> None:
         self.executable, self.transfers = executable, transfers
 
-    def start(
-        self, inputs: Sequence[tuple[UInt8[Tensor, "images channels size size"], ...]]
-    ) -> Callable[[], list[Scores]]:
+    def start(self, asked: Sequence[Asked]) -> Callable[[], list[Scores]]:
         """Begin the forward pass of all images; what is returned waits for their scores."""
-        sizes = [len(pixels[0]) for pixels in inputs]
-        logits = self.executable(*(self.transfers.send(parts) for parts in zip(*inputs, strict=True)))
+        logits = self.executable(*_sent(asked, self.transfers))
         arrived = self.transfers.fetch(logits)
-        return lambda: _apart(arrived(), sizes)
+        return lambda: _apart(arrived(), [one.images for one in asked])
+
+
+class MixedLane:
+    """Requests for different classes of one modular model, answered by it whole, each sample under its own mask.
+
+    Attributes:
+        root: the model's digest.
+    """
+
+    def __init__(self, root: str, model: MixedModel, transfers: Transfers) -> None:
+        self.root, self.model, self.transfers = root, model, transfers
+
+    def start(self, asked: Sequence[Asked]) -> Callable[[], list[Scores]]:
+        """Begin the forward pass of all images; what is returned waits for the scores of each request's classes."""
+        subsets = [one.subset for one in asked if one.subset is not None]
+        samples = [subset for subset, one in zip(subsets, asked, strict=True) for _ in range(one.images)]
+        [pixels] = _sent(asked, self.transfers)
+        logits = self.model(pixels, stacked(samples, pixels.device))
+        arrived = self.transfers.fetch(logits)
+        return lambda: _chosen(arrived(), [one.images for one in asked], subsets)
 
 
 class ProbeLane:
@@ -55,10 +91,24 @@ class ProbeLane:
         return lambda: [float(total)] * len(inputs)
 
 
+def _sent(asked: Sequence[Asked], transfers: Transfers) -> list[Tensor]:
+    """All images on the device, one tensor per input of the network."""
+    return [transfers.send(parts) for parts in zip(*(one.pixels for one in asked), strict=True)]
+
+
 def _apart(logits: Float[Tensor, "images classes"], sizes: Sequence[int]) -> list[Scores]:
     """The scores of each request of a batch."""
     rows, start, scores = logits.softmax(1).tolist(), 0, []
     for size in sizes:
         scores.append(Scores(logits[start : start + size], rows[start : start + size]))
         start += size
+    return scores
+
+
+def _chosen(logits: Float[Tensor, "images classes"], sizes: Sequence[int], subsets: Sequence[Subset]) -> list[Scores]:
+    """The scores of each request's own classes."""
+    scores = []
+    for part, subset in zip(torch.split(logits, list(sizes)), subsets, strict=True):
+        own = part[:, list(subset.columns)]
+        scores.append(Scores(own, own.softmax(1).tolist()))
     return scores

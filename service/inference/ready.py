@@ -10,20 +10,28 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from moda_core.inference.executables import Executable
-from moda_core.modularity.composition import compose
-from moda_core.modularity.measures import CompositionSize, composition_size
+from moda_core.inference.mixing import Subset, subset
+from moda_core.modularity.composition import compose, composition_plan
+from moda_core.modularity.measures import CompositionSize, composition_size, whole_flops
 from moda_core.modularity.models import Model, ModularModel, PatchedModel
 from moda_core.storage.registry import Registry
+from moda_core.structure.unitgraph import unit_graph
+from service.inference.batching import Lane
 from service.inference.cache import ByteCache
 from service.inference.device import Transfers
 from service.inference.forms import Forms
-from service.inference.lanes import OwnLane
+from service.inference.lanes import MixedLane, OwnLane
 from service.inference.servables import Servable
 from service.metrics import Metrics
 
 __all__ = ["ReadyModel", "ReadyModels"]
 
 _Made = TypeVar("_Made")
+
+_COMPOSE_MS = 50.0
+"""What composing is thought to take before the first time."""
+
+_SUBSET_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -32,12 +40,12 @@ class ReadyModel:
 
     Attributes:
         lane: where its requests wait for each other.
-        size: what a composition keeps of its original; None for a stored model.
+        size: what a composition keeps of its original; None for other models.
     """
 
     executable: Executable
-    lane: OwnLane
-    size: CompositionSize | None
+    lane: Lane
+    size: CompositionSize | None = None
 
 
 class ReadyModels:
@@ -49,6 +57,9 @@ class ReadyModels:
     Args:
         cache_bytes: of networks kept ready, and as much again of the (memory-mapped) models that
             compositions are cut from.
+
+    Attributes:
+        compose_ms: what composing took lately.
     """
 
     def __init__(
@@ -57,11 +68,13 @@ class ReadyModels:
         self._registry, self._forms, self._transfers, self._metrics = registry, forms, transfers, metrics
         self.cache: ByteCache[ReadyModel] = ByteCache(cache_bytes, lambda held: held.executable.size_bytes)
         self.sources: ByteCache[Model] = ByteCache(cache_bytes, _model_bytes)
+        self.subsets: ByteCache[Subset] = ByteCache(_SUBSET_BYTES, lambda held: held.size_bytes)
+        self.compose_ms = _COMPOSE_MS
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
         metrics.watch_cache(self.cache)
 
     async def get(self, servable: Servable) -> ReadyModel:
-        """The servable, loaded or composed unless it is at hand.
+        """The servable with a network of its own, loaded or composed unless it is at hand.
 
         Raises:
             NotFound: when the model is no longer stored.
@@ -69,27 +82,45 @@ class ReadyModels:
         """
         return await self.cache.get(servable.key, lambda: self._made(servable))
 
-    async def source(self, digest: str) -> Model:
-        """A stored model.
+    async def mixed(self, servable: Servable) -> tuple[ReadyModel, Subset]:
+        """The whole model of a composition, for many of them at a time, and which of its units and classes are meant.
 
         Raises:
             NotFound, StorageFailure: as for `get`.
         """
-        return await self.sources.get(digest, lambda: self.aside(lambda: self._registry.model(digest)))
+        source = await self._modular(servable)
+        model = await self.cache.get(servable.mixed_key, lambda: self._made_mixed(servable, source))
+        return model, await self.subsets.get(servable.key, lambda: self._aside(lambda: _subset(servable, source)))
 
-    async def aside(self, work: Callable[[], _Made]) -> _Made:
-        """Do something in the thread that loads."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    async def flops_ratio(self, servable: Servable) -> float:
+        """Operations of a composition, not yet made, as a share of its root's."""
+        source = await self._modular(servable)
+        return await self._aside(lambda: _flops_ratio(servable, source))
 
     def close(self) -> None:
         """Wait for what is being loaded, and end the thread."""
         self._thread.shutdown()
 
+    async def _source(self, digest: str) -> Model:
+        return await self.sources.get(digest, lambda: self._aside(lambda: self._registry.model(digest)))
+
+    async def _modular(self, servable: Servable) -> ModularModel:
+        source = await self._source(servable.model)
+        assert isinstance(source, ModularModel)
+        return source
+
+    async def _aside(self, work: Callable[[], _Made]) -> _Made:
+        """Do something in the thread that loads."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
     async def _made(self, servable: Servable) -> ReadyModel:
         started = time.perf_counter()
-        source = await self.source(servable.model)
-        made = await self.aside(lambda: self._assembled(servable, source))
-        self._metrics.made(composed=servable.recipe is not None, seconds=time.perf_counter() - started)
+        source = await self._source(servable.model)
+        made = await self._aside(lambda: self._assembled(servable, source))
+        seconds = time.perf_counter() - started
+        self._metrics.made("composed" if servable.recipe else "stored", seconds)
+        if servable.recipe:
+            self.compose_ms += 0.1 * (1e3 * seconds - self.compose_ms)
         return made
 
     def _assembled(self, servable: Servable, source: Model) -> ReadyModel:
@@ -101,11 +132,28 @@ class ReadyModels:
         built = self._forms.executable(servable.model, source, model)
         return ReadyModel(built, OwnLane(built, self._transfers), size)
 
+    async def _made_mixed(self, servable: Servable, source: ModularModel) -> ReadyModel:
+        started = time.perf_counter()
+        built = await self._aside(lambda: self._forms.mixed(servable.model, source))
+        self._metrics.made("mixed", time.perf_counter() - started)
+        return ReadyModel(built, MixedLane(servable.model, built, self._transfers))
+
     def _known_overlaps(self, servable: Servable) -> dict[str, dict[str, float]] | None:
         """What the model's modules share at its own threshold, measured when it was decomposed."""
         manifest = self._registry.manifest(servable.model)
         measured = servable.recipe is not None and servable.recipe.threshold == manifest.threshold
         return (manifest.overlaps or None) if measured else None
+
+
+def _subset(servable: Servable, source: ModularModel) -> Subset:
+    assert servable.recipe is not None
+    return subset(source, servable.labels, servable.recipe.threshold)
+
+
+def _flops_ratio(servable: Servable, source: ModularModel) -> float:
+    assert servable.recipe is not None
+    planned = composition_plan(source, servable.labels, servable.recipe.threshold)
+    return planned.flops / whole_flops(unit_graph(source.architecture))
 
 
 def _model_bytes(model: Model) -> int:

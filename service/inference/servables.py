@@ -42,6 +42,11 @@ class Servable:
         """The composition's id, else the model's digest."""
         return self.recipe.id if self.recipe else self.model
 
+    @cached_property
+    def mixed_key(self) -> str:
+        """Of the whole model that answers for many of its compositions at a time."""
+        return f"{self.model} mixed"
+
 
 class Servables:
     """What requests have meant before, for as long as it still holds.

@@ -110,10 +110,16 @@ async function compose() {
     element("p", {}, bar(kept), element("br"), `Keeps ${percent(kept)} of the parameters (${made.kept_parameters.toLocaleString("en")}) `,
       `and ${percent(made.kept_flops / made.original_flops)} of the operations`,
       made.compose_ms == null ? "." : `, composed in ${made.compose_ms.toFixed(1)} ms.`),
-    element("p", {}, element("a", { href: made.links.weights, download: true }, "Download the model"), " · ",
-      element("code", {}, made.id.slice(0, 16))),
+    element("p", {}, "Download the model: ", ...downloads(made.links.weights), element("code", {}, made.id.slice(0, 16))),
   );
   askWith(made.id, `${chosen.reference} for ${made.classes.join(", ")}`);
+}
+
+function downloads(weights) {
+  const formats = { safetensors: "safetensors", onnx: "ONNX", pt2: "pt2" };
+  return Object.entries(formats).flatMap(([format, shown]) => [
+    element("a", { href: `${weights}?format=${format}`, download: true }, shown), " · ",
+  ]);
 }
 
 // Predict

@@ -137,6 +137,7 @@ def fake(serve: Callable[[object], httpx.Client], monkeypatch: pytest.MonkeyPatc
         "GET /models/digits-cnn": WHOLE_MODEL,
         "GET /models/digits-cnn/modules": MODULES,
         "GET /models/digits-cnn/weights": "weights",
+        "GET /models/digits-cnn@3/weights": "weights",
         f"GET /compositions/{COMPOSITION['id']}/weights": "composed",
         "POST /compose": COMPOSITION,
         "POST /predict": PREDICTIONS,
@@ -284,10 +285,14 @@ def test_downloads_are_named_after_what_they_are(fake: Fake, tmp_path: Path, mon
     assert moda("download", "digits-cnn", "--class", "a/b") == 0
     assert moda("download", COMPOSITION["id"]) == 0
     assert moda("download", "digits-cnn", "--out", "named") == 0
+    assert moda("download", "digits-cnn@3", "--format", "onnx") == 0
+    assert moda("download", COMPOSITION["id"], "--format", "pt2") == 0
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
         "digits-cnn-a_b.safetensors": "weights",
         "cdcdcdcdcdcd.safetensors": "composed",
         "named": "weights",
+        "digits-cnn-3.onnx": "weights",
+        "cdcdcdcdcdcd.pt2": "composed",
     }
 
 

@@ -42,6 +42,7 @@ ERRORS = [
     errors.StorageFailure("the disk is full", "make room"),
     errors.Corrupt("the bytes were altered", "import it again"),
     errors.Untraceable("it branches on its input", "serve it masked"),
+    errors.NotExportable("onnxruntime answers differently", "download it as safetensors"),
     errors.TrainingFailure("the loss is not finite", "lower the learning rate"),
     errors.Cancelled("job 1f"),
     errors.ModaError("something"),

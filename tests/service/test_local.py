@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from moda_core.storage import artifacts
@@ -64,6 +65,16 @@ def test_composing_writes_the_file_and_keeps_the_recipe(home: Path, capsys: pyte
     assert 0 < made["kept_parameters"] <= made["original_parameters"]
     assert artifacts.decode(out).labels == ("down", "both")
     assert Registry(home / "registry").composition(made["id"]).labels == ("both", "down")
+
+
+def test_composing_writes_any_format(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, extra = home / "pair.pt2", {"moda": ""}
+    here = ("--local", "--home", str(home), "--json")
+    assert moda("compose", "stripes-cnn", "both", "down", "--out", str(out), "--format", "pt2", *here) == 0
+    assert json.loads(capsys.readouterr().out)["classes"] == ["both", "down"]
+    logits = torch.export.load(out, extra_files=extra).module()(torch.zeros(3, 1, 16, 16, dtype=torch.uint8))
+    assert logits.shape == (3, 2)
+    assert json.loads(extra["moda"])["labels"] == ["down", "both"]
 
 
 def test_a_composition_answers_for_its_classes_in_the_roots_order(

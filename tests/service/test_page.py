@@ -75,7 +75,7 @@ def test_two_classes_are_composed_and_an_image_is_predicted(page: Page, service:
     expect(rows.first).to_contain_text(f"{100 * best[0]:.1f}")
     [made] = [one for one in service.http.get("/compositions").json()["compositions"] if len(one["classes"]) == 2]
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download the model").click()
+        page.get_by_role("link", name="safetensors").click()
     kept = service.http.get(made["links"]["weights"]).content
     assert download.value.path().read_bytes() == kept
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the screen"

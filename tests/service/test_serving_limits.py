@@ -122,7 +122,10 @@ def test_what_is_no_length_of_time_is_refused(busy: Busy, given: str):
 
 
 def test_a_caller_that_hangs_up_leaves_the_queue(busy: Busy):
-    before, gone = busy.metric("moda_images_predicted_total"), busy.metric('moda_rejected_total{reason="gone"}')
+    before, gone = (
+        busy.metric('moda_images_predicted_total{lane="own"}'),
+        busy.metric('moda_rejected_total{reason="gone"}'),
+    )
     body = png()
     head = f"POST /predict?model=animals HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: {len(body)}\r\n\r\n"
     with busy.held():
@@ -132,7 +135,7 @@ def test_a_caller_that_hangs_up_leaves_the_queue(busy: Busy):
         busy.waiting(0)
     assert busy.metric('moda_rejected_total{reason="gone"}') == gone + 1
     assert busy.predict().status_code == 200
-    assert busy.metric("moda_images_predicted_total") == before + 1
+    assert busy.metric('moda_images_predicted_total{lane="own"}') == before + 1
 
 
 def test_an_answer_says_where_its_time_went_and_the_log_and_the_counters_too(busy: Busy):

@@ -1,17 +1,17 @@
 """Recipes of composed models, and the files derived from them.
 
-compositions/<id>/recipe.json     what was asked; the id is its SHA-256
-compositions/<id>/file.json       digest and length of the derived file, once someone fetched it
+compositions/<id>/recipe.json           what was asked; the id is its SHA-256
+compositions/<id>/file.json             digest and length of the derived file, once someone fetched it
+compositions/<id>/file-<format>.json    the same in another format
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 from moda_core.errors import Corrupt, InvalidInput, NotFound
+from moda_core.storage.formats import FileFormat
 from moda_core.storage.manifests import BlobRef, Composition
 from moda_core.storage.references import is_digest
-from moda_core.storage.registry.derived import derived_file, put_derived_file
+from moda_core.storage.registry.derived import derived_file, derived_key, put_derived_file
 from moda_core.storage.registry.objects import Objects
 from moda_core.storage.registry.records import create_record, read_record
 
@@ -26,7 +26,7 @@ class Compositions:
 
     def put(self, recipe: Composition) -> str:
         """Store a recipe under its id, which it returns."""
-        create_record(self._objects, _key(recipe.id, "recipe"), recipe.to_json())
+        create_record(self._objects, _recipe_key(recipe.id), recipe.to_json())
         return recipe.id
 
     def get(self, composition_id: str) -> Composition:
@@ -36,7 +36,7 @@ class Compositions:
             NotFound: without it.
             Corrupt: when what is stored has another id.
         """
-        key, fields = _key(composition_id, "recipe"), {"format", "model", "classes", "threshold"}
+        key, fields = _recipe_key(composition_id), {"format", "model", "classes", "threshold"}
         try:
             recipe = Composition.from_json(read_record(self._objects, key, fields))
         except NotFound as error:
@@ -51,16 +51,24 @@ class Compositions:
         """All recipes, by id."""
         return [self.get(composition_id) for composition_id in filter(is_digest, self._objects.folders("compositions"))]
 
-    def put_file(self, composition_id: str, blob: BlobRef) -> BlobRef:
-        """Name the derived file; returns the one that holds, which is the first named."""
-        return put_derived_file(self._objects, _key(composition_id, "file"), blob)
+    def put_file(self, composition_id: str, blob: BlobRef, file_format: FileFormat = "safetensors") -> BlobRef:
+        """Name the derived file of a format; returns the one that holds, which is the first named."""
+        return put_derived_file(self._objects, _file_key(composition_id, file_format), blob)
 
-    def file(self, composition_id: str) -> BlobRef | None:
-        """The derived file, if there is one yet."""
-        return derived_file(self._objects, _key(composition_id, "file"))
+    def file(self, composition_id: str, file_format: FileFormat = "safetensors") -> BlobRef | None:
+        """The derived file of a format, if there is one yet."""
+        return derived_file(self._objects, _file_key(composition_id, file_format))
 
 
-def _key(composition_id: str, record: Literal["recipe", "file"]) -> str:
+def _recipe_key(composition_id: str) -> str:
+    return f"{_folder(composition_id)}/recipe.json"
+
+
+def _file_key(composition_id: str, file_format: FileFormat) -> str:
+    return derived_key(f"{_folder(composition_id)}/file", file_format)
+
+
+def _folder(composition_id: str) -> str:
     if not is_digest(composition_id):
         raise NotFound("composition", composition_id, "an id has 64 hexadecimal digits")
-    return f"compositions/{composition_id}/{record}.json"
+    return f"compositions/{composition_id}"

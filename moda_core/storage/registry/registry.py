@@ -14,12 +14,13 @@ from moda_core.errors import Corrupt, InvalidInput, NotFound
 from moda_core.modularity.models import Model
 from moda_core.specs import sha256
 from moda_core.storage import artifacts, datasets
+from moda_core.storage.formats import FileFormat
 from moda_core.storage.manifests import BlobRef, Composition, DatasetManifest, Manifest, parse_manifest
 from moda_core.storage.references import Reference, check_digest, parse_reference
 from moda_core.storage.registry.blobs import Blobs
 from moda_core.storage.registry.checkpoints import StoredCheckpoints
 from moda_core.storage.registry.compositions import Compositions
-from moda_core.storage.registry.derived import derived_file, put_derived_file
+from moda_core.storage.registry.derived import derived_file, derived_key, put_derived_file
 from moda_core.storage.registry.objects import Objects
 from moda_core.storage.registry.records import put_once, read_record
 from moda_core.storage.registry.uploads import Uploads
@@ -206,13 +207,13 @@ class Registry:
         artifacts.check_described(model, manifest)
         return model
 
-    def put_model_file(self, digest: str, data: bytes) -> BlobRef:
-        """Keep the file that holds a whole model; where one is kept already, that one holds."""
-        return put_derived_file(self._objects, _file_key(digest), self.put_blob(data))
+    def put_model_file(self, digest: str, data: bytes, file_format: FileFormat = "safetensors") -> BlobRef:
+        """Keep the file that holds a whole model; where one of the format is kept already, that one holds."""
+        return put_derived_file(self._objects, _file_key(digest, file_format), self.put_blob(data))
 
-    def model_file(self, digest: str) -> BlobRef | None:
-        """The one file of a model that is stored in parts, if it was derived before."""
-        return derived_file(self._objects, _file_key(digest))
+    def model_file(self, digest: str, file_format: FileFormat = "safetensors") -> BlobRef | None:
+        """The one file of a model that is not stored so itself, if it was derived before."""
+        return derived_file(self._objects, _file_key(digest, file_format))
 
     # --- aliases ---
 
@@ -273,13 +274,15 @@ class Registry:
         """All recipes, by id."""
         return self._compositions.all()
 
-    def put_composition_file(self, composition_id: str, data: bytes) -> BlobRef:
-        """Keep the file that was derived from a recipe; where one is kept already, that one holds."""
-        return self._compositions.put_file(composition_id, self.put_blob(data))
+    def put_composition_file(
+        self, composition_id: str, data: bytes, file_format: FileFormat = "safetensors"
+    ) -> BlobRef:
+        """Keep the file that was derived from a recipe; where one of the format is kept already, that one holds."""
+        return self._compositions.put_file(composition_id, self.put_blob(data), file_format)
 
-    def composition_file(self, composition_id: str) -> BlobRef | None:
+    def composition_file(self, composition_id: str, file_format: FileFormat = "safetensors") -> BlobRef | None:
         """The file of a composed model, if it was derived before; its path comes from `blob_path`."""
-        return self._compositions.file(composition_id)
+        return self._compositions.file(composition_id, file_format)
 
     # --- data sets ---
 
@@ -388,8 +391,8 @@ def _manifest_key(digest: str) -> str:
     return f"manifests/{digest}.json"
 
 
-def _file_key(digest: str) -> str:
-    return f"files/{digest}.json"
+def _file_key(digest: str, file_format: FileFormat) -> str:
+    return derived_key(f"files/{digest}", file_format)
 
 
 def _publication_key(job_id: str) -> str:

@@ -399,6 +399,10 @@ class TestCompositions:
         first = registry.put_composition_file(composition_id, b"file")
         assert registry.put_composition_file(composition_id, b"other") == first
         assert registry.composition_file(composition_id) == first
+        assert registry.composition_file(composition_id, "onnx") is None
+        exported = registry.put_composition_file(composition_id, b"onnx", "onnx")
+        assert registry.put_composition_file(composition_id, b"newer", "onnx") == exported
+        assert registry.composition_file(composition_id, "onnx") == exported != first
         assert registry.blob_path(first).read_bytes() == b"file"
 
 
