@@ -73,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     options.formatter_class = argparse.RawDescriptionHelpFormatter
     options.add_argument("--model", choices=REPORTED, default="resnet18")
     options.add_argument("--classes", type=int, default=3, help="of each subset")
-    options.add_argument("--rounds", type=int, default=9, help="of timing; over HTTP half as many")
-    options.add_argument("--seconds", type=float, default=10.0, help="of each load over HTTP")
+    options.add_argument("--rounds", type=int, default=9, help="of timing, and of loads over HTTP")
+    options.add_argument("--seconds", type=float, default=5.0, help="of each load over HTTP")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--no-service", dest="service", action="store_false")
     return options
@@ -193,7 +193,7 @@ def crossing_figure(line: ForwardLine, flops_ratio: float, crossing: Sequence[Ma
 
 def _over_http(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Of 20 classes, since ten have only 120 subsets of three."""
-    plan = Plan(classes=options.classes, rounds=options.rounds // 2 + 1, seconds=options.seconds, seed=options.seed)
+    plan = Plan(classes=options.classes, rounds=options.rounds, seconds=options.seconds, seed=options.seed)
     with tempfile.TemporaryDirectory() as scratch:
         return tenants_lines(drawn_model(options.model, options.seed, classes=20), plan, Path(scratch))
 

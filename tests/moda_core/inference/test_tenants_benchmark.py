@@ -133,4 +133,5 @@ def test_a_service_answers_many_subsets_as_their_composed_models_do(tmp_path):
     lines, summary = tenants_lines(small_model(), plan, tmp_path)
     assert [line["asked"] for line in lines] == ["4 subsets", "whole model"]
     assert all(line["requests/s"] > 0 for line in lines)
+    assert all(line["processor ms"] >= 0 for line in lines)
     assert summary["error against composed models"] < 1e-3
