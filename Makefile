@@ -9,7 +9,7 @@ PYTHONS := python3 python3.12 python3.11 python3.13 python3.14 python
 BENCHMARKS := $(notdir $(basename $(wildcard benchmarks/exactness.py benchmarks/compose.py benchmarks/executables.py benchmarks/tenants.py benchmarks/training_overhead.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up browser test lint format types check openapi bench gpu results compose-test lock clean
+.PHONY: help install demo up browser test lint format types check openapi bench bench-serving gpu results compose-test lock clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='--options of the program that it runs']"
@@ -74,6 +74,10 @@ openapi: $(INSTALLED) ## write openapi/openapi.json anew
 
 bench: $(INSTALLED) ## the benchmarks, one after the other (long; one alone: python -m benchmarks.exactness --help)
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
+
+# Each peer gets an environment of its own below build/, once; wrk is installed where root can.
+bench-serving: $(INSTALLED) ## our service beside LitServe, BentoML and Ray Serve (half an hour; ARGS=--quick: some minutes)
+	@$(BIN)/python -m benchmarks.serving $(ARGS)
 
 gpu: $(INSTALLED) ## measure what has no result yet, until the time is up (ARGS='--minutes 60 --data cifar10=cifar10.npz')
 	@$(BIN)/python -m experiments.gpu $(ARGS)

@@ -18,7 +18,7 @@ import torchvision
 from rich.console import Console
 from rich.table import Table
 
-from experiments.conditions import commit, portable
+from experiments.records.conditions import commit, portable
 
 __all__ = ["Report", "conditions", "parser", "spread"]
 

@@ -1,8 +1,8 @@
 """Steps of standard and modular training beside each other, timed in turn.
 
 Three ways of one network from the same weights: `standard`, `modular` (as the trainer does it), and
-`naive`: modular as the method's public code does it, with a hook on every activation and cosine
-similarities of all pairs in the batch, layer by layer.
+`naive`: modular as the method's public code does it, with a hook on every activation and a matrix of
+the cosine similarities of all pairs in the batch, layer by layer.
 
 Needs nothing beyond torch and moda_core, so that it runs wherever training does.
 """
@@ -26,12 +26,12 @@ from moda_core.errors import InvalidInput
 from moda_core.modularity.measures import whole_flops
 from moda_core.specs import InputSpec
 from moda_core.structure.unitgraph import UnitGraph, unit_graph
-from moda_core.training.criteria import Criterion, Modular, Standard
+from moda_core.training.criteria import Criterion, Evaluated, Modular, Standard
 from moda_core.training.execution import EAGER, Execution
 from moda_core.training.initial import initial_network
 from moda_core.training.steps import LAYOUT, Step, lay_out
 
-__all__ = ["BATCHES_A_RUN", "PEAK_FLOPS", "WAYS", "Naive", "measure", "noise", "pairwise_losses"]
+__all__ = ["BATCHES_A_RUN", "PEAK_FLOPS", "WAYS", "Naive", "cosines", "measure", "noise", "pairwise_losses"]
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12}
 """Dense bfloat16 FLOPs per second of the SXM form, as NVIDIA states them, by a part of the device's name."""
@@ -53,13 +53,14 @@ class Naive:
     def __init__(self, network: nn.Module) -> None:
         self.network = network
 
-    def __call__(self, pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, pixels: Tensor, labels: Tensor) -> Evaluated:
         """Logits, eq. 7 with its usual weights, and its three terms."""
         outputs: list[Tensor] = []
         logits = self._hooked(pixels, outputs)
         terms = torch.stack([pairwise_losses(output, labels) for output in outputs]).mean(0)
         weighted = terms[0] + terms[1] + 0.3 * terms[2]
-        return logits, functional.cross_entropy(logits.float(), labels) + weighted, terms
+        fit = functional.cross_entropy(logits.float(), labels)
+        return Evaluated(logits, fit + weighted, fit, terms)
 
     def _hooked(self, pixels: Tensor, outputs: list[Tensor]) -> Tensor:
         """A forward pass in which every activation leaves its output in a list."""
@@ -90,12 +91,19 @@ def pairwise_losses(output: Tensor, labels: Tensor) -> Tensor:
     """Affinity, dispersion and compactness of one layer from the cosine of every pair of samples."""
     vectors = output.abs().float()
     vectors = vectors.mean(dim=(2, 3)) if vectors.dim() == 4 else vectors
-    similarity = functional.cosine_similarity(vectors[:, None], vectors[None], dim=2)
-    same = labels[:, None] == labels[None]
-    pairs = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    affinity = 1 - (similarity * (same & pairs)).sum() / (same & pairs).sum().clamp(min=1)
-    dispersion = (similarity * ~same).sum() / (~same).sum().clamp(min=1)
+    similarity = cosines(vectors)
+    other = labels[:, None] != labels[None]
+    same = ~other & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    affinity = 1 - (similarity * same).sum() / same.sum().clamp(min=1)
+    dispersion = (similarity * other).sum() / other.sum().clamp(min=1)
     return torch.stack((affinity, dispersion, vectors.mean()))
+
+
+def cosines(vectors: Tensor) -> Tensor:
+    """The cosine of every pair of rows, in one matrix product of the rows at length 1."""
+    directions = functional.normalize(vectors, dim=1, eps=1e-8)
+    with torch.autocast(vectors.device.type, enabled=False):
+        return directions @ directions.T
 
 
 WAYS: dict[str, Callable[[nn.Module, UnitGraph], Criterion]] = {

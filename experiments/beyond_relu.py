@@ -18,38 +18,21 @@ units that a class's module has (``layers``).
 from __future__ import annotations
 
 import argparse
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-import torch
-
-from experiments.beyond_relu_figure import draw
-from experiments.decomposition import THRESHOLD
-from experiments.evaluation import Evaluation, share
-from experiments.program import run as run_program
-from experiments.progress import epochs as report
-from experiments.results import ResultFile, Row
-from experiments.runs import Run, trained
-from experiments.settings import APPROACHES, DIGITS, Setting, add_surroundings, check_positive, surroundings_of
+from experiments.evidence.summaries import share
+from experiments.figures.beyond_relu import draw
+from experiments.records.result_file import ResultFile
+from experiments.reuse.epsilons import COMPOSED, Sweep
+from experiments.setup.datasets import DIGITS
+from experiments.setup.options import add_surroundings, check_positive, surroundings_of
+from experiments.setup.program import run as run_program
+from experiments.setup.setting import Setting
 from moda_core.errors import InvalidInput
-from moda_core.modularity.composition import compose, composition_masks, composition_plan
-from moda_core.modularity.counts import count_activations
-from moda_core.modularity.measures import module_measures, whole_flops
-from moda_core.modularity.models import ModularModel
-from moda_core.modularity.modules import decomposed
-from moda_core.modularity.networks import full_network, network
-from moda_core.specs import TrainingSpec
-from moda_core.structure.masking import MaskedModel
-from moda_core.structure.unitgraph import unit_graph
 
-__all__ = ["main", "result_path", "spread_error", "tasks"]
-
-Task = tuple[int, ...]
+__all__ = ["main", "result_path"]
 
 _RECIPES: dict[str, dict[str, Any]] = {
     "cnn-gelu": {"width": 0.5, "epochs": 40, "batch_size": 64},
@@ -58,8 +41,6 @@ _RECIPES: dict[str, dict[str, Any]] = {
 _SMALL = {"image_size": 8, "crop_padding": 1}
 """Digits are 8x8 images, and few: no upscaling, a shift by one pixel at most."""
 _EPSILONS = "0.001,0.01,0.05,0.1,0.17,0.3,0.5,1"
-_COMPOSED = {"ST": "ST-composed", "MODA": "MODA"}
-_TRIPLES = 10
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -71,136 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for model, setting in settings.items():
         file = ResultFile(result_path(setting.results, model, options.epochs))
         file.begin(setting.invocation())
+        recipe = _SMALL | {"batch_size": _RECIPES[model]["batch_size"]}
         for seed in setting.seeds:
-            for approach in _COMPOSED:
-                _Sweep(setting, file, approach, seed).measure(epsilons)
+            for approach in COMPOSED:
+                Sweep(setting, file, approach, seed, recipe).measure(epsilons)
         _show(model, file)
     files = {model: ResultFile(result_path(options.results, model, options.epochs)) for model in _RECIPES}
     draw(options.results, {model: file.measured() for model, file in files.items()}, options.epochs)
 
 
-def tasks(classes: int) -> tuple[Task, ...]:
-    """All pairs of classes, and some triples, the same ones every time."""
-    triples = list(combinations(range(classes), 3))
-    chosen = random.Random("triples").sample(triples, min(_TRIPLES, len(triples)))
-    return (*combinations(range(classes), 2), *sorted(chosen))
-
-
 def result_path(results: Path, model: str, epochs: int | None = None) -> Path:
     """The result file of a model, trained as long as its recipe says or for so many epochs."""
     return results / f"beyond-relu-{DIGITS}-{model}{'' if epochs is None else f'-e{epochs}'}.jsonl"
-
-
-def spread_error(found: torch.Tensor, reference: torch.Tensor) -> float:
-    """The largest difference in units of the largest deviation of a logit over images; as it is if none deviates."""
-    difference, spread = float((found - reference).abs().max()), float(reference.std(0).max())
-    return difference / spread if spread > 0 else difference
-
-
-@dataclass(frozen=True)
-class _Sweep:
-    """One trained model at several epsilon."""
-
-    setting: Setting
-    file: ResultFile
-    approach: str
-    seed: int
-
-    def measure(self, epsilons: Sequence[float]) -> None:
-        what = f"{self.setting.model}, {self.approach}, seed {self.seed}"
-        run = trained(
-            self.setting.runs,
-            self._spec(),
-            self.setting.dataset,
-            device=self.setting.device,
-            progress=report(f"training {what}"),
-        )
-        evaluation = Evaluation(
-            self.setting.dataset.test, run.model.input, len(run.model.labels), device=self.setting.device
-        )
-        if not self.file.has(kind="training", model=run.digest):
-            self.file.append(self._training(run, evaluation))
-        for epsilon in epsilons:
-            if not self.file.has(kind="epsilon", model=run.digest, epsilon=epsilon):
-                self._at(run, evaluation, epsilon)
-
-    def _spec(self) -> TrainingSpec:
-        changes = _SMALL | APPROACHES[self.approach] | {"batch_size": _RECIPES[self.setting.model]["batch_size"]}
-        return self.setting.spec(self.seed, **changes)
-
-    def _training(self, run: Run, evaluation: Evaluation) -> Row:
-        model, spec = run.model, run.spec
-        whole = full_network(model.architecture, model.weights, self.setting.device)
-        return {
-            "kind": "training",
-            "approach": self.approach,
-            "seed": self.seed,
-            "spec": run.spec_digest,
-            "model": run.digest,
-            **{name: getattr(spec, name) for name in ("width", "epochs", "batch_size", *_SMALL)},
-            "accuracy": evaluation.correct(whole, range(len(model.labels))),
-            "parameters": unit_graph(model.architecture).parameters,
-            "cpu_s": run.facts["cpu_s"],
-        }
-
-    def _at(self, run: Run, evaluation: Evaluation, epsilon: float) -> None:
-        images = self.setting.dataset.train
-        counts = count_activations(run.model, images, epsilon=epsilon, device=self.setting.device)
-        modular = decomposed(run.model, counts, THRESHOLD)
-        head = {"approach": _COMPOSED[self.approach], "seed": self.seed, "spec": run.spec_digest, "model": run.digest}
-        head |= {"epsilon": epsilon, "threshold": str(THRESHOLD)}
-        device = self.setting.device
-        logits = evaluation.logits(full_network(modular.architecture, modular.weights, device))
-        compositions = [
-            {
-                "kind": "reuse",
-                **head,
-                "classes": list(task),
-                "whole": evaluation.correct_within(logits, task),
-                **_composition(modular, evaluation, task, device),
-            }
-            for task in tasks(len(modular.labels))
-        ]
-        self.file.extend([*compositions, {"kind": "epsilon", **head, **_summary(modular, compositions)}])
-
-
-def _composition(modular: ModularModel, evaluation: Evaluation, task: Task, device: str) -> Row:
-    """One composition: how good, how large, and how near to the masked model."""
-    labels, graph = [modular.labels[position] for position in task], unit_graph(modular.architecture)
-    sliced = network(compose(modular, labels), device).get_submodule("body").to(device)
-    planned = composition_plan(modular, labels)
-    accuracy = evaluation.correct(sliced, task)
-    full = full_network(modular.architecture, modular.weights, device)
-    masked = MaskedModel(graph, full, composition_masks(modular, labels), task).to(device).double()
-    pixels = evaluation.pixels.double()
-    with torch.inference_mode():
-        error = spread_error(sliced.double()(pixels), masked.eval()(pixels))
-    return {
-        "accuracy": accuracy,
-        "kept_parameters": planned.parameters,
-        "kept_flops": planned.flops,
-        "original_parameters": graph.parameters,
-        "original_flops": whole_flops(graph),
-        "error": error,
-    }
-
-
-def _summary(modular: ModularModel, compositions: Sequence[Row]) -> Row:
-    measures = module_measures(modular)
-    modules = [composition_masks(modular, [label]) for label in modular.labels]
-    return {
-        "size": measures.mean_size,
-        "overlap": measures.mean_overlap,
-        "layers": {layer: fmean(float(module[layer].float().mean()) for module in modules) for layer in modules[0]},
-        **{name: _summed([row[name] for row in compositions]) for name in ("accuracy", "whole")},
-        "kept": fmean(row["kept_parameters"] / row["original_parameters"] for row in compositions),
-        "compositions": len(compositions),
-        "error": max(row["error"] for row in compositions),
-    }
-
-
-def _summed(accuracies: Sequence[dict[str, int]]) -> dict[str, int]:
-    return {name: sum(accuracy[name] for accuracy in accuracies) for name in ("correct", "n")}
 
 
 def _show(model: str, file: ResultFile) -> None:

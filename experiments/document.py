@@ -10,17 +10,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import beyond_relu_figure, drawing, paper, trainer_speed
-from experiments.beyond_relu_tables import QUESTION, beyond_relu
-from experiments.evidence import evidence
-from experiments.full_size import full_size
-from experiments.glance import glance
-from experiments.narrowed import narrowed
-from experiments.not_measured import TUNED, not_measured
-from experiments.program import program_parser, run
-from experiments.results import ResultFile
-from experiments.settings import RESULTS
-from experiments.speed import speed
+from experiments.evidence.files import evidence
+from experiments.figures import drawing
+from experiments.figures.beyond_relu import draw as draw_beyond_relu
+from experiments.models import ways
+from experiments.page.beyond_relu import QUESTION, beyond_relu
+from experiments.page.full_size import full_size
+from experiments.page.glance import glance
+from experiments.page.narrowed import narrowed
+from experiments.page.not_measured import TUNED, not_measured
+from experiments.page.speed import speed
+from experiments.paper import study, table_2
+from experiments.records.result_file import ResultFile
+from experiments.setup.program import program_parser, run
+from experiments.setup.setting import RESULTS
 from moda_core.files import write_atomically
 
 __all__ = ["BENCHMARKS", "PAGE", "draw", "main", "page"]
@@ -31,7 +34,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks" / "results"
 _BEGINNING = f"""# Results
 
 Written by `python -m experiments.document` from the files of `experiments/results`; not by hand. The paper is
-*{paper.TITLE}* (MODA), by Tuan Ngo, Abid Hassan, Saad Shafiq and Nenad
+*{study.TITLE}* (MODA), by Tuan Ngo, Abid Hassan, Saad Shafiq and Nenad
 Medvidovic, University of Southern California; its website is <https://sites.google.com/view/dnn-moda>.
 
 - [What was measured](#what-was-measured), with what came out
@@ -58,7 +61,7 @@ Medvidovic, University of Southern California; its website is <https://sites.goo
 - Sizes are shares of the original's parameters: as sliced, and *as the paper counts*, where every activation keeps its
   whole mask whoever reads it.
 - A commit with a `+` had changes that were not committed yet. Commands name data files without their folders.
-- The means that the paper's section 5.2 states over 20 cells of table 2 ({", ".join(f"{mean.target:g}" for mean in paper.STATED_MEANS.values())})
+- The means that the paper's section 5.2 states over 20 cells of table 2 ({", ".join(f"{mean.target:g}" for mean in table_2.STATED_MEANS.values())})
   are those of the ten CIFAR-10 cells.
 - The paper's hours are those of a server with two V100; it does not say how many of them were used.
 
@@ -93,7 +96,7 @@ def page(results: Path, place: Path, benchmarks: Path = BENCHMARKS) -> str:
     """
     files = evidence(results)
     beyond = [file for file in files if file.question == QUESTION]
-    timed = [file for file in files if file.question == trainer_speed.QUESTION]
+    timed = [file for file in files if file.question == ways.QUESTION]
     others = [file for file in files if file not in (*beyond, *timed)]
     beside_the_paper = [file for file in others if file.full_size]
     text = (
@@ -127,7 +130,7 @@ def draw(results: Path) -> None:
 def _draw_beyond_relu(results: Path) -> None:
     """One figure of all networks of a data set that were trained as long as their recipes say."""
     files = [file for file in evidence(results) if file.question == QUESTION and "-e" not in file.path.stem[-5:]]
-    beyond_relu_figure.draw(results, {file.model: file.rows() for file in files})
+    draw_beyond_relu(results, {file.model: file.rows() for file in files})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -24,11 +24,13 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from experiments.agenda import Agenda, Measurement
-from experiments.program import program_parser
-from experiments.program import run as run_program
-from experiments.progress import duration
-from experiments.settings import add_surroundings, check_positive, execution_of, named, surroundings_of
+from experiments.agenda.agenda import Agenda
+from experiments.agenda.measurement import Measurement
+from experiments.setup.datasets import named
+from experiments.setup.options import add_surroundings, check_positive, execution_of, surroundings_of
+from experiments.setup.program import program_parser
+from experiments.setup.program import run as run_program
+from experiments.setup.progress import duration
 from moda_core.architectures.catalogue import complete
 from moda_core.data.npz import check_npz
 from moda_core.errors import InvalidInput

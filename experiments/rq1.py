@@ -19,16 +19,19 @@ from functools import partial
 from itertools import product
 from statistics import fmean, stdev
 
-from experiments import drawing, tables, training
-from experiments.evaluation import Evaluation, share
-from experiments.evidence import evidence_of
-from experiments.launch import ranks
-from experiments.mwt_runs import MwtRun
-from experiments.program import program_parser, run
-from experiments.results import ResultFile, Row
-from experiments.runs import Run
-from experiments.settings import Setting, add_approaches, add_options, approaches_of, setting_of
-from experiments.summaries import seeds
+from experiments.evidence import printing
+from experiments.evidence.files import evidence_of
+from experiments.evidence.summaries import seeds, share
+from experiments.figures import drawing
+from experiments.models.approaches import MWT, mwt_run_of, run_of, spec_of
+from experiments.models.evaluation import Evaluation
+from experiments.models.moda import Run
+from experiments.models.mwt import MwtRun
+from experiments.records.result_file import ResultFile, Row
+from experiments.setup.launch import ranks
+from experiments.setup.options import add_approaches, add_options, approaches_of, setting_of
+from experiments.setup.program import program_parser, run
+from experiments.setup.setting import Setting
 from moda_core.baselines.mwt.composition import whole_mwt
 from moda_core.baselines.mwt.training import MwtModel
 from moda_core.errors import TrainingFailure
@@ -39,8 +42,8 @@ __all__ = ["main"]
 
 _Failures = dict[tuple[str, int], str]
 
-_KNOWN = ("ST", training.MWT, "MODA", "MODA-")
-_DEFAULT = ("ST", training.MWT, "MODA")
+_KNOWN = ("ST", MWT, "MODA", "MODA-")
+_DEFAULT = ("ST", MWT, "MODA")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -65,7 +68,7 @@ def _train(setting: Setting, approaches: Sequence[str], together: Ranks) -> _Fai
         try:
             _found(setting, approach, seed, together)
         except TrainingFailure as error:
-            if approach != training.MWT:
+            if approach != MWT:
                 raise
             failures[approach, seed] = str(error)
             print(f"{approach}, seed {seed}: {error}", file=sys.stderr)
@@ -79,7 +82,7 @@ def _record(setting: Setting, approaches: Sequence[str], failures: Mapping[tuple
         about = {"kind": "training", "approach": approach, "seed": seed}
         if (approach, seed) in failures:
             about |= {
-                "spec": training.spec_of(setting, approach, seed).digest()[:16],
+                "spec": spec_of(setting, approach, seed).digest()[:16],
                 "error": failures[approach, seed],
             }
             measured: Callable[[], Row] = dict
@@ -94,9 +97,9 @@ def _record(setting: Setting, approaches: Sequence[str], failures: Mapping[tuple
 
 
 def _found(setting: Setting, approach: str, seed: int, together: Ranks = ALONE) -> Run | MwtRun:
-    if approach == training.MWT:
-        return training.of_mwt(setting, seed, together)
-    return training.of_approach(setting, approach, seed, together)
+    if approach == MWT:
+        return mwt_run_of(setting, seed, together)
+    return run_of(setting, approach, seed, together)
 
 
 def _measured(setting: Setting, found: Run | MwtRun) -> Row:
@@ -122,10 +125,10 @@ def _measured(setting: Setting, found: Run | MwtRun) -> Row:
 def _show(file: ResultFile) -> None:
     rows = evidence_of(file.path).rows(kind="training")
     approaches = dict.fromkeys(row["approach"] for row in rows)
-    tables.show(file, [_line(name, [row for row in rows if row["approach"] == name]) for name in approaches])
+    printing.show(file, [_line(name, [row for row in rows if row["approach"] == name]) for name in approaches])
 
 
-def _line(approach: str, rows: Sequence[Row]) -> dict[str, tables.Cell]:
+def _line(approach: str, rows: Sequence[Row]) -> dict[str, printing.Cell]:
     shares = [100 * share(row["accuracy"]) for row in rows]
     return {
         "approach": approach,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from experiments.program import run
+from experiments.setup.program import run
 
 __all__ = ["main"]
 
@@ -29,13 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _reuse() -> Callable[[Sequence[str]], None]:
-    from experiments.rq2_reuse import main as reuse
+    from experiments.reuse.command import main as reuse
 
     return reuse
 
 
 def _replacement() -> Callable[[Sequence[str]], None]:
-    from experiments.replacement import main as replacement
+    from experiments.replacement.command import main as replacement
 
     return replacement
 

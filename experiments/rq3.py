@@ -2,19 +2,20 @@
 
     python -m experiments.rq3 --dataset cifar10=cifar10.npz --model resnet18 --width 0.25 --epochs 10
 
-Rows: `experiments.recording`. What RQ2 measured of the same models is not measured again.
+Rows: `experiments.reuse.recording`. What RQ2 measured of the same models is not measured again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments import tables
-from experiments.decomposition import THRESHOLD
-from experiments.program import program_parser, run
-from experiments.recording import COMPOSED, Recorder
-from experiments.results import ResultFile
-from experiments.settings import add_approaches, add_options, add_tasks, approaches_of, setting_of, tasks_of
+from experiments.evidence import printing
+from experiments.models.decomposition import THRESHOLD
+from experiments.records.result_file import ResultFile
+from experiments.reuse.options import add_tasks, tasks_of
+from experiments.reuse.recording import COMPOSED, Recorder
+from experiments.setup.options import add_approaches, add_options, approaches_of, setting_of
+from experiments.setup.program import program_parser, run
 
 __all__ = ["main"]
 
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for seed in setting.seeds:
         for approach in approaches:
             recorder.composed(approach, seed, THRESHOLD, tasks)
-    tables.show_reuse(file)
+    printing.show_reuse(file)
 
 
 if __name__ == "__main__":

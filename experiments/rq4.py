@@ -5,7 +5,7 @@
 
 ``weights`` trains MODA with one of alpha, beta, gamma changed at a time. One row per model, ``kind: weights``: ``alpha``,
 ``beta``, ``gamma``, ``losses`` (of the last epoch, by name), test ``accuracy``, module ``size`` and ``overlap``.
-``threshold`` composes the sub-tasks at several τ; rows: `experiments.recording`.
+``threshold`` composes the sub-tasks at several τ; rows: `experiments.reuse.recording`.
 """
 
 from __future__ import annotations
@@ -13,23 +13,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 
-from experiments import drawing, tables, training
-from experiments.composers import exact, modules_at
-from experiments.decomposition import THRESHOLD, THRESHOLDS, modular_model
-from experiments.evaluation import Evaluation
-from experiments.program import program_parser, run
-from experiments.recording import COMPOSED, Recorder
-from experiments.results import ResultFile, Row
-from experiments.runs import Run
-from experiments.settings import (
-    Setting,
-    add_approaches,
-    add_options,
-    add_tasks,
-    approaches_of,
-    setting_of,
-    tasks_of,
-)
+from experiments.evidence import printing
+from experiments.figures import drawing
+from experiments.models.approaches import run_with
+from experiments.models.decomposition import THRESHOLD, THRESHOLDS, exact, modular_model
+from experiments.models.evaluation import Evaluation
+from experiments.models.moda import Run
+from experiments.records.result_file import ResultFile, Row
+from experiments.reuse.composers import modules_at
+from experiments.reuse.options import add_tasks, tasks_of
+from experiments.reuse.recording import COMPOSED, Recorder
+from experiments.setup.options import add_approaches, add_options, approaches_of, setting_of
+from experiments.setup.program import program_parser, run
+from experiments.setup.setting import Setting
 from moda_core.errors import InvalidInput
 from moda_core.modularity.networks import full_network
 from moda_core.specs import TrainingSpec, parse_threshold
@@ -76,13 +72,13 @@ def _weights(options: argparse.Namespace) -> None:
     for seed in setting.seeds:
         for weighting in chosen:
             _record(setting, file, seed, weighting)
-    tables.show_weights(file)
+    printing.show_weights(file)
     drawing.rq4_weights(file)
 
 
 def _record(setting: Setting, file: ResultFile, seed: int, weighting: Weighting) -> None:
     what = ", ".join(f"{name} {value:g}" for name, value in weighting.items())
-    found = training.of_changes(setting, f"MODA, seed {seed}, {what}", seed, weighting)
+    found = run_with(setting, f"MODA, seed {seed}, {what}", seed, weighting)
     about = {"kind": "weights", "approach": "MODA", "seed": seed, **weighting}
     about |= {"spec": found.spec_digest, "model": found.digest}
     if not file.has(**about):
@@ -113,7 +109,7 @@ def _threshold(options: argparse.Namespace) -> None:
         for approach in approaches:
             for threshold in thresholds:
                 recorder.composed(approach, seed, threshold, tasks)
-    tables.show_reuse(file)
+    printing.show_reuse(file)
     drawing.rq4_threshold(file)
 
 

@@ -12,28 +12,22 @@ another torch all is timed anew.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.overhead_steps import measure
-from experiments.conditions import hardware
-from experiments.program import program_parser, run
-from experiments.results import ResultFile, Row
-from experiments.settings import Setting, add_options, setting_of
+from experiments.models.ways import EPOCHS, QUESTION, STEPS, steps_of, timed, tried
+from experiments.records.result_file import ResultFile, Row
+from experiments.setup.options import add_options, setting_of
+from experiments.setup.program import program_parser, run
+from experiments.setup.setting import Setting
 from moda_core.data.dataset import Images
 from moda_core.training.surroundings import borrowed_generators
 
-__all__ = ["EPOCHS", "QUESTION", "WAYS", "fastest", "main", "tried"]
+__all__ = ["main"]
 
-QUESTION = "overhead"
-WAYS = ("", "compiled", "captured", "compiled,captured")
-"""Ways of training, as ``--execution`` takes them; the first is step by step."""
-
-EPOCHS = 2
 _IMAGES = 12_800
-_STEPS = {"standard": "ST", "modular": "MODA", "naive": "MODA-naive"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,39 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows = _timed(setting, way)
     except Exception as error:  # noqa: BLE001 - whatever a compiler or driver raises: the way does not work here
         rows = [{"error": f"{type(error).__name__}: {error}"[:500]}]
-    known = _approaches(file, way, setting.device)
+    known = timed(file, way, setting.device)
     file.extend({"kind": "speed", "execution": way, **row} for row in rows if row.get("approach") not in known)
     print(file.path, *(row.get("error") or f"{row['approach']} {row['images_per_s']:.0f}/s" for row in rows))
-
-
-def tried(file: Path, way: str, device: str) -> bool:
-    """Whether a way has all its rows of such a device, be it the one that it does not work."""
-    found = _approaches(ResultFile(file), way, device)
-    return None in found or found >= {_STEPS[step] for step in _steps(way)}
-
-
-def fastest(file: Path, device: str) -> str:
-    """The way with the most images per second in modular training here; step by step where none was timed."""
-    rows = [row for row in _here(ResultFile(file), device) if row.get("approach") == "MODA"]
-    return max(rows, key=lambda row: row["images_per_s"])["execution"] if rows else WAYS[0]
-
-
-def _approaches(file: ResultFile, way: str, device: str) -> set[str | None]:
-    """What was timed in a way; None stands for an error."""
-    return {row.get("approach") for row in _here(file, device) if row["execution"] == way}
-
-
-def _here(file: ResultFile, device: str) -> list[Row]:
-    """The rows that were measured on such hardware, under this torch."""
-    here = (hardware(device), str(torch.__version__))
-    stated = [row for row in file.rows() if row.get("kind") == "conditions"]
-    alike = {row["id"] for row in stated if (row["hardware"], row["torch"]) == here}
-    return [row for row in file.measured() if row.get("conditions") in alike]
-
-
-def _steps(way: str) -> tuple[str, ...]:
-    """Kinds of steps that are timed in a way; the naive one cannot be compiled or captured."""
-    return tuple(_STEPS) if way == WAYS[0] else ("standard", "modular")
 
 
 def _timed(setting: Setting, way: str) -> list[Row]:
@@ -97,14 +61,14 @@ def _timed(setting: Setting, way: str) -> list[Row]:
             epochs=setting.epochs,
             device=setting.device,
             execution=setting.execution,
-            ways=_steps(way),
+            ways=steps_of(way),
         )
     return [_row(row) for row in rows]
 
 
 def _row(measured: dict[str, Any]) -> Row:
     return {
-        "approach": _STEPS[measured["way"]],
+        "approach": STEPS[measured["way"]],
         "batch_size": measured["batch"],
         "steps": measured["steps"],
         "step_ms": round(measured["step ms"], 4),

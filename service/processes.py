@@ -60,7 +60,7 @@ class Child:
         *,
         environment: Callable[[], Mapping[str, str | None]] = dict,
         log: Path,
-        patience_s: float = 10.0,
+        patience_s: float = 20.0,
     ) -> None:
         self.name, self.command, self.log = name, list(command), log
         self._environment, self._patience_s = environment, patience_s

@@ -120,7 +120,7 @@ def _parts(place: Place, port: int) -> list[Part]:
     def child(name: str, command: list[str]) -> Child:
         return Child(name, command, environment=environment, log=place.logs / f"{name}.log")
 
-    uvicorn = ["--host", place.host, "--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "5"]
+    uvicorn = ["--host", place.host, "--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "10"]
     own: list[Part] = [redis] if place.redis_url is None else []
     return [
         *own,

@@ -23,7 +23,7 @@ from moda_core.modularity.models import Model
 from moda_core.specs import InputSpec
 from moda_core.training.surroundings import never
 
-__all__ = ["BF16_BOUND", "FLOAT32_RATIO", "LARGE_BATCH", "MOST_CHANGED", "Choice", "FormReport", "choose"]
+__all__ = ["BF16_BOUND", "FLOAT32_RATIO", "LARGE_BATCH", "MOST_CHANGED", "Choice", "FormReport", "Pixels", "choose"]
 
 LARGE_BATCH = 32
 FLOAT32_RATIO = 10.0

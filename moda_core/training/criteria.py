@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -15,9 +15,21 @@ from moda_core.structure.unitgraph import UnitGraph
 from moda_core.training.distributed import ALONE, Ranks
 from moda_core.training.objectives import modular_losses
 
-__all__ = ["Criterion", "Modular", "Standard", "criterion_of", "cross_entropy"]
+__all__ = ["Criterion", "Evaluated", "Modular", "Standard", "criterion_of", "cross_entropy"]
 
-Evaluated = tuple[Float[Tensor, "batch classes"], Float[Tensor, ""], Float[Tensor, "terms"]]
+
+class Evaluated(NamedTuple):
+    """What a criterion finds of a batch; all but the logits is of the joint batch of all ranks.
+
+    Attributes:
+        loss: cross-entropy and the weighted terms.
+        terms: without their weights.
+    """
+
+    logits: Float[Tensor, "batch classes"]
+    loss: Float[Tensor, ""]
+    cross_entropy: Float[Tensor, ""]
+    terms: Float[Tensor, "terms"]
 
 
 @runtime_checkable
@@ -33,7 +45,7 @@ class Criterion(Protocol):
     def __call__(
         self, pixels: Float[Tensor, "batch channels height width"], labels: Int64[Tensor, "batch"]
     ) -> Evaluated:
-        """Logits, the loss (cross-entropy and the weighted terms), and the terms without their weights.
+        """The batch under the network as it is now.
 
         It is called under the run's autocast, leaves the network in the mode it is in, and reads
         nothing back from the device.
@@ -54,7 +66,7 @@ class Standard:
         """Logits, cross-entropy, and no term."""
         logits = self.network(pixels)
         loss = cross_entropy(logits, labels, self.ranks)
-        return logits, loss, loss.detach().new_empty(0)
+        return Evaluated(logits, loss, loss, loss.detach().new_empty(0))
 
 
 class Modular:
@@ -99,7 +111,8 @@ class Modular:
             reduce=self.ranks.reduced,
         )
         terms = torch.stack((losses.affinity, losses.dispersion, losses.compactness))
-        return logits, cross_entropy(logits, labels, self.ranks) + losses.weighted(*self.weights), terms
+        fit = cross_entropy(logits, labels, self.ranks)
+        return Evaluated(logits, fit + losses.weighted(*self.weights), fit, terms)
 
 
 def cross_entropy(

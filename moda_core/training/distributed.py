@@ -15,8 +15,8 @@ Gradients travel as one vector after the backward pass, not through torch's Dist
 that one rearranges its buckets after the first step, which from three ranks on changes the order in
 which numbers are added, so that a resumed run would part from one that was never stopped.
 
-What stays with each rank: batch norm sees its own share only (`synced_batch_norm` changes that on
-CUDA), and of the running statistics those of rank 0 are kept. Dropout draws from a generator per rank.
+What stays with each rank: batch norm sees its own share only (`Execution.synced_batch_norm` changes
+that on CUDA), and of the running statistics those of rank 0 are kept. Dropout draws from a generator per rank.
 """
 
 from __future__ import annotations

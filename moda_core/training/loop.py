@@ -8,6 +8,7 @@ bfloat16 autocast, on the CPU in float32, where one seed gives one result to the
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 
 import torch
@@ -26,6 +27,7 @@ from moda_core.training.reports import EpochReport
 from moda_core.training.run import Run, has_batch_norm
 from moda_core.training.steps import lay_out
 from moda_core.training.surroundings import borrowed_generators, deterministic_algorithms, never
+from moda_core.training.synced_batch_norm import synced_batch_norm
 
 __all__ = ["descend", "train"]
 
@@ -54,7 +56,7 @@ def train(
     """
     return descend(
         model,
-        criterion_of(spec, model.to(device), graph, ranks),
+        partial(criterion_of, spec, model, graph, ranks),
         images,
         spec,
         input,
@@ -71,7 +73,7 @@ def train(
 
 def descend(
     model: nn.Module,
-    criterion: Criterion,
+    criterion: Callable[[], Criterion],
     images: Images,
     recipe: TrainingSpec,
     input: InputSpec,  # noqa: A002  # the name that every model gives it
@@ -92,7 +94,8 @@ def descend(
 
     Args:
         model: its parameters are trained, its states checkpointed.
-        criterion: over `model`'s parameters; made when they were on `device`.
+        criterion: makes it, over `model`; called once, when `model` is on `device` and has the batch
+            norms that it trains with.
         images: all that is trained on: the fraction has been taken already.
         recipe: epochs, batches, descent, augmentation and seed; its objective is the criterion's matter.
         input: what becomes of the images at the network's door.
@@ -116,16 +119,18 @@ def descend(
             the first rank could not go on.
         Conflict, Corrupt: when the checkpoint is of another run or number of ranks, not that of the other
             ranks, or not whole.
-        InvalidInput: for batches of less than two samples a rank and a network with batch norm, for
-            captured steps without CUDA or of several ranks, and for a step that cannot be compiled.
+        InvalidInput: for batches of less than two samples a rank and a network with batch norm, for an
+            `execution` that is not for this device or number of ranks, and for a step that cannot be compiled.
         StorageFailure: when a checkpoint cannot be written or read.
     """
+    device = torch.device(device)
     flip = mirror if recipe.flip is None else recipe.flip
-    with (
-        borrowed_generators(torch.device(device), recipe.seed) as generators,
-        deterministic_algorithms(execution.deterministic),
-    ):
-        run = Run(model, criterion, recipe, identity, torch.device(device), execution, generators, ranks)
+    with ExitStack() as surroundings:
+        surroundings.enter_context(synced_batch_norm(model.to(device), ranks, execution.synced_batch_norm))
+        made = criterion()  # before the generators are seeded, lest it draw from them
+        generators = surroundings.enter_context(borrowed_generators(device, recipe.seed))
+        surroundings.enter_context(deterministic_algorithms(execution.deterministic))
+        run = Run(model, made, recipe, identity, device, execution, generators, ranks)
         batches = Batches(
             images,
             input,

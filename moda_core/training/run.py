@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from moda_core.data.batches import Batches
 from moda_core.errors import Cancelled, Conflict, InvalidInput, TrainingFailure
@@ -52,7 +53,6 @@ class Run:
         ranks: Ranks,
     ) -> None:
         _check_batch_norm(model, recipe, ranks)
-        _check_execution(execution, ranks)
         on_cuda = device.type == "cuda"
         self.optimizer = torch.optim.SGD(
             model.to(device).train().parameters(),
@@ -179,8 +179,7 @@ class Run:
 
 def has_batch_norm(model: nn.Module) -> bool:
     """Whether it cannot train on a single sample."""
-    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-    return any(isinstance(module, norms) for module in model.modules())
+    return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
 def _check_batch_norm(model: nn.Module, recipe: TrainingSpec, ranks: Ranks) -> None:
@@ -191,11 +190,4 @@ def _check_batch_norm(model: nn.Module, recipe: TrainingSpec, ranks: Ranks) -> N
             recipe.batch_size,
             "a network with batch norm cannot train on single samples",
             f"give {least} or more",
-        )
-
-
-def _check_execution(execution: Execution, ranks: Ranks) -> None:
-    if execution.captured and ranks.world > 1:
-        raise InvalidInput(
-            "captured", True, "steps that wait for other processes are not recorded", "leave it off, or use one process"
         )

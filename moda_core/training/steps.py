@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from moda_core.errors import InvalidInput
-from moda_core.training.criteria import Criterion, cross_entropy
+from moda_core.training.criteria import Criterion, Evaluated
 from moda_core.training.distributed import ALONE, Ranks
 from moda_core.training.execution import EAGER, Execution
 from moda_core.training.recording import Recording
@@ -34,7 +34,8 @@ class Step:
     Compiled and recorded code is for one size of batch, that of the first; others run eagerly.
 
     Raises:
-        InvalidInput: for captured steps without CUDA; in the first step, if it cannot be compiled.
+        InvalidInput: for an execution that is not for this device or number of ranks; in the first step, if
+            it cannot be compiled.
     """
 
     def __init__(
@@ -45,12 +46,11 @@ class Step:
         execution: Execution = EAGER,
         ranks: Ranks = ALONE,
     ) -> None:
-        if execution.captured and device.type != "cuda":
-            raise InvalidInput("captured", True, f"there are no CUDA graphs on {device}", "leave it off")
+        execution.check(device, ranks.world)
         self.criterion, self.optimizer, self.device, self.ranks = criterion, optimizer, device, ranks
         self.parameters = [one for group in optimizer.param_groups for one in group["params"]]
         compiled = torch.compile(criterion, dynamic=False) if execution.compiled else criterion
-        self.compiled: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]] = compiled
+        self.compiled: Callable[[Tensor, Tensor], Evaluated] = compiled
         self.recording = Recording(device) if execution.captured else None
         self.usual_size: int | None = None
 
@@ -65,8 +65,8 @@ class Step:
     def __call__(self, pixels: _Pixels, labels: _Labels) -> Float[Tensor, "means"]:
         """Loss, cross-entropy, the criterion's terms and accuracy, means over the batch, still on the device.
 
-        Of several ranks, cross-entropy and accuracy are those of this one's share. What a captured step
-        returns, the next one overwrites.
+        Of several ranks, the accuracy is that of this one's share. What a captured step returns, the next
+        one overwrites.
         """
         pixels = pixels.contiguous(memory_format=LAYOUT)
         if self.usual_size is None:
@@ -90,15 +90,15 @@ class Step:
             ) from error
 
     def _descend(
-        self, criterion: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]], pixels: _Pixels, labels: _Labels
+        self, criterion: Callable[[Tensor, Tensor], Evaluated], pixels: _Pixels, labels: _Labels
     ) -> Float[Tensor, "means"]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            logits, loss, terms = criterion(pixels, labels)
+            found = criterion(pixels, labels)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        found.loss.backward()  # type: ignore[no-untyped-call]
         self.ranks.average_gradients(self.parameters)
         self.optimizer.step()
-        return _means(logits.detach(), loss.detach(), terms.detach(), labels)
+        return _means(found, labels)
 
 
 def lay_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
@@ -109,11 +109,7 @@ def lay_out(model: nn.Module, layout: torch.memory_format) -> nn.Module:
     return model
 
 
-def _means(
-    logits: Float[Tensor, "batch classes"],
-    loss: Float[Tensor, ""],
-    terms: Float[Tensor, "terms"],
-    labels: Int64[Tensor, "batch"],
-) -> Float[Tensor, "means"]:
-    accuracy = (logits.argmax(dim=1) == labels).float().mean()
-    return torch.cat((torch.stack((loss, cross_entropy(logits, labels))), terms, accuracy[None]))
+@torch.no_grad()
+def _means(found: Evaluated, labels: Int64[Tensor, "batch"]) -> Float[Tensor, "means"]:
+    accuracy = (found.logits.argmax(dim=1) == labels).float().mean()
+    return torch.cat((torch.stack((found.loss, found.cross_entropy)), found.terms, accuracy[None]))

@@ -3,12 +3,10 @@
 import math
 
 import pytest
-import torch
 
 from experiments import beyond_relu
-from experiments.beyond_relu import main, result_path, spread_error, tasks
-from experiments.beyond_relu_figure import figure
-from experiments.results import ResultFile
+from experiments.beyond_relu import main, result_path
+from experiments.records.result_file import ResultFile
 from moda_core.errors import InvalidInput
 
 
@@ -16,7 +14,7 @@ from moda_core.errors import InvalidInput
 def command(tmp_path, monkeypatch):
     """The command for one epoch, two sub-tasks and two epsilons of a small transformer."""
     monkeypatch.setitem(beyond_relu._RECIPES, "vit", {"width": 0.25, "epochs": 1, "batch_size": 64})
-    monkeypatch.setattr(beyond_relu, "tasks", lambda classes: ((0, 1), (3, 5, 9)))
+    monkeypatch.setattr("experiments.reuse.epsilons.pairs_and_triples", lambda classes: ((0, 1), (3, 5, 9)))
     folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path)]
     return tmp_path, ["--models", "vit", "--epsilons", "0.05,0.3", *folders]
 
@@ -47,22 +45,6 @@ def test_every_composition_is_the_masked_model_and_larger_epsilons_keep_less(com
     assert "epsilon 0.3" in capsys.readouterr().out
 
 
-def test_sub_tasks_are_all_pairs_and_the_same_triples_every_time():
-    chosen = tasks(10)
-    assert chosen == tasks(10)
-    assert [len(task) for task in chosen] == [2] * 45 + [3] * 10
-    assert len(set(chosen)) == 55
-    assert all(list(task) == sorted(set(task)) for task in chosen)
-
-
-def test_an_error_is_told_in_units_of_the_logits_spread():
-    """By hand: deviations 1 and 10, a difference of 5."""
-    reference = torch.tensor([[0.0, -10.0], [1.0, 0.0], [2.0, 10.0]])
-    found = reference + torch.tensor([[0.0, 5.0], [0.0, 0.0], [1.0, 0.0]])
-    assert spread_error(found, reference) == 0.5
-    assert spread_error(torch.ones(3, 2), torch.zeros(3, 2)) == 1.0
-
-
 def test_epsilons_that_are_no_numbers_are_refused():
     with pytest.raises(InvalidInput, match="--epsilons"):
         main(["--epsilons", "0.1,small"])
@@ -73,22 +55,3 @@ def test_what_cannot_be_trained_is_refused(tmp_path, option, value):
     with pytest.raises(InvalidInput, match=option):
         main([option, value, "--runs", str(tmp_path / "runs"), "--results", str(tmp_path)])
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_figure_shows_means_over_seeds_in_percent():
-    rows = [
-        {
-            "kind": "reuse",
-            "approach": "MODA",
-            "epsilon": epsilon,
-            "accuracy": {"correct": correct, "n": n},
-            "kept_parameters": kept,
-            "original_parameters": 10,
-        }
-        for epsilon, correct, n, kept in [(0.1, 18, 20, 5), (0.1, 7, 10, 3), (1.0, 4, 10, 1)]
-    ]
-    (axes,) = figure({"vit": rows}).axes
-    accuracy, kept = (line for line in axes.get_lines() if line.get_label().startswith("MODA"))
-    assert list(accuracy.get_xdata()) == [0.1, 1.0]
-    assert list(accuracy.get_ydata()) == pytest.approx([80, 40])
-    assert list(kept.get_ydata()) == pytest.approx([40, 10])

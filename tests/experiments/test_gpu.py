@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from experiments import gpu
-from experiments.agenda import Measurement
-from experiments.runs import CheckpointFolder
+from experiments.agenda.measurement import Measurement
+from experiments.models.checkpoints import CheckpointFolder
 from moda_core.errors import ModaError
 
 WORKER = """

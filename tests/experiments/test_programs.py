@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from experiments import rq1, rq2, rq3, rq4
-from experiments.program import run
-from experiments.results import ResultFile, Row
+from experiments.records.result_file import ResultFile, Row
+from experiments.setup.program import run
 from moda_core.baselines.mwt.tuning import FineTuningSpec
 from moda_core.errors import Conflict, InvalidInput, TrainingFailure
 
@@ -143,7 +143,7 @@ def test_a_training_of_mwt_that_fails_is_recorded_and_the_program_goes_on(
     def fails(*_: object, **__: object) -> None:
         raise TrainingFailure("the loss was no longer finite", "lower the learning rate")
 
-    monkeypatch.setattr("experiments.mwt_runs.train_mwt", fails)
+    monkeypatch.setattr("experiments.models.mwt.train_mwt", fails)
     elsewhere = options(place, "--runs", str(tmp_path / "own"), "--results", str(tmp_path))
     for _ in range(2):
         rq1.main([*elsewhere, "--approaches", "MwT,ST"])
@@ -170,7 +170,7 @@ def test_modules_that_mwt_cannot_make_are_recorded(
     def closed(*_: object, **__: object) -> None:
         raise Conflict("class 'a' opens no kernel", "train longer")
 
-    monkeypatch.setattr("experiments.recording.mwt_modules", closed)
+    monkeypatch.setattr("experiments.reuse.recording.mwt_modules", closed)
     rq2.main(["reuse", *options(place, "--results", str(tmp_path), "--approaches", "MwT", "--tasks", "2")])
     (row,) = ResultFile(tmp_path / "rq2-reuse-tiny-cnn-w0.125-e1.jsonl").measured()
     assert (row["kind"], row["error"]) == ("modules", "class 'a' opens no kernel; train longer")

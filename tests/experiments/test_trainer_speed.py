@@ -1,11 +1,8 @@
-import json
-
 import pytest
-import torch
 
 from experiments import trainer_speed
-from experiments.conditions import hardware
-from experiments.results import ResultFile
+from experiments.models.ways import tried
+from experiments.records.result_file import ResultFile
 from moda_core.errors import UnreadableFile
 
 OPTIONS = ["--dataset", "digits", "--model", "cnn", "--width", "0.25", "--epochs", "1", "--device", "cpu"]
@@ -39,7 +36,7 @@ def test_rows_that_a_stop_left_out_are_timed_again(timed):
     file = timed("")
     lines = file.path.read_text().splitlines(keepends=True)
     file.path.write_text("".join(line for line in lines if '"MODA"' not in line))
-    assert not trainer_speed.tried(file.path, "", "cpu")
+    assert not tried(file.path, "", "cpu")
     assert [row["approach"] for row in timed("").measured()] == ["ST", "MODA-naive", "MODA"]
 
 
@@ -49,24 +46,3 @@ def test_a_broken_data_set_is_not_the_fault_of_a_way(tmp_path):
     with pytest.raises(UnreadableFile):
         trainer_speed.main(command)
     assert not list(tmp_path.glob("*.jsonl"))
-
-
-def test_the_fastest_way_is_that_of_the_modular_step(tmp_path):
-    path = tmp_path / "overhead.jsonl"
-    assert trainer_speed.fastest(path, "cpu") == ""
-    here = {"hardware": hardware("cpu"), "torch": torch.__version__}
-    rows = [
-        {"kind": "conditions", "id": "here", **here},
-        {"kind": "conditions", "id": "elsewhere", **here, "hardware": "a faster chip"},
-        {"kind": "conditions", "id": "before", **here, "torch": "1.0"},
-        {"conditions": "here", "kind": "speed", "execution": "captured", "approach": "ST", "images_per_s": 900},
-        {"conditions": "here", "kind": "speed", "execution": "captured", "approach": "MODA", "images_per_s": 310},
-        {"conditions": "here", "kind": "speed", "execution": "compiled", "approach": "ST", "images_per_s": 320},
-        {"conditions": "here", "kind": "speed", "execution": "compiled", "approach": "MODA", "images_per_s": 320},
-        {"conditions": "here", "kind": "speed", "execution": "compiled,captured", "error": "no compiler"},
-        {"conditions": "elsewhere", "kind": "speed", "execution": "", "approach": "MODA", "images_per_s": 9000},
-        {"conditions": "before", "kind": "speed", "execution": "", "approach": "MODA", "images_per_s": 9000},
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert trainer_speed.fastest(path, "cpu") == "compiled"
-    assert [trainer_speed.tried(path, way, "cpu") for way in trainer_speed.WAYS] == [False, True, True, True]

@@ -19,14 +19,14 @@ def network() -> nn.Module:
 
 
 def evaluated(compiled: bool) -> list[Tensor]:
-    """Logits, loss, terms and every gradient."""
+    """Logits, losses, terms and every gradient."""
     model = network()
     criterion = Modular(model, UnitGraph.trace(network(), (1, 8, 8)))
     pixels, labels = torch.randn(6, 1, 8, 8), torch.arange(6) % 3
     called = torch.compile(criterion, backend="aot_eager", dynamic=False) if compiled else criterion
-    logits, loss, terms = called(pixels, labels)
-    loss.backward()
-    return [logits, loss, terms, *(parameter.grad for parameter in model.parameters())]
+    found = called(pixels, labels)
+    found.loss.backward()
+    return [*found, *(parameter.grad for parameter in model.parameters())]
 
 
 if __name__ == "__main__":

@@ -1,17 +1,21 @@
 """What two processes do together, and one alone for comparison: networks, batches, and a program of one rank.
 
-python two_processes.py RANK FOLDER     the same for ranks 0 and 1; writes FOLDER/RANK.safetensors and .json
+python two_processes.py RANK FOLDER            the same for ranks 0 and 1; writes FOLDER/RANK.safetensors and .json
+python two_processes.py RANK FOLDER --cuda     batch norm over both, on a device each; writes FOLDER/RANK.safetensors
 """
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import time
 from functools import lru_cache
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -22,10 +26,12 @@ from moda_core.modularity.models import TrainedModel
 from moda_core.specs import ArchitectureSpec, InputSpec, TrainingSpec
 from moda_core.structure.unitgraph import UnitGraph
 from moda_core.training.checkpoints import Checkpoint
-from moda_core.training.criteria import Modular
+from moda_core.training.criteria import Evaluated, Modular
 from moda_core.training.distributed import ALONE, joined
+from moda_core.training.execution import Execution
 from moda_core.training.initial import initial_network
 from moda_core.training.loop import train
+from moda_core.training.synced_batch_norm import synced_batch_norm
 
 DOOR = InputSpec(image_size=16, channels=1, mean=(0.5,), std=(0.25,))
 LENET = ArchitectureSpec(name="lenet5", classes=4, channels=1, image_size=16, width=0.5)
@@ -44,6 +50,28 @@ CASES = {
     "compactness as printed": ([0, 1, 1, 0, 1, 2], 2, {"compactness": "sum", "gamma": 0.01}),
     "zero vectors": ([0, 1, 2, 0, 1, 2], 3, {}),
 }
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 250
+
+
+def run_both(folder: Path, *options: str) -> None:
+    """This file as a program, for both ranks at once."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    program = [sys.executable, "-W", "error", __file__]
+    both = [
+        subprocess.Popen(
+            [*program, str(rank), str(folder), *options], env=environment, stderr=subprocess.PIPE, text=True
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        heard = [process.communicate(timeout=PATIENCE_S)[1] for process in both]
+    finally:
+        for process in both:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in both] == [0, 0], "\n".join(heard)
 
 
 class InDouble(nn.Module):
@@ -84,7 +112,7 @@ def images(count: int) -> Images:
 
 
 def gradients(case: str, ranks=ALONE, *, reduced: bool = True) -> dict[str, torch.Tensor]:
-    """Loss, terms and every gradient of a case: of the joint batch, or of this rank's share averaged over ranks."""
+    """Losses and every gradient of a case: of the joint batch, or of this rank's share averaged over ranks."""
     labels, first, options = CASES[case]
     model, graph = lenet()
     pixels = torch.randn(len(labels), 1, 16, 16, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
@@ -95,11 +123,55 @@ def gradients(case: str, ranks=ALONE, *, reduced: bool = True) -> dict[str, torc
                 nn.init.zeros_(parameter)
     share = slice(None) if ranks.world == 1 else (slice(first), slice(first, None))[ranks.rank]
     criterion = Modular(model, graph, ranks=ranks if reduced else ALONE, **options)
-    _, loss, terms = criterion(pixels[share], torch.tensor(labels)[share])
-    loss.backward()
+    found = criterion(pixels[share], torch.tensor(labels)[share])
+    found.loss.backward()
     ranks.average_gradients(model.parameters())
-    found = {name: parameter.grad for name, parameter in model.named_parameters()}
-    return {"loss": loss.detach(), "terms": terms.detach(), **found}
+    return losses(found) | {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def losses(found: Evaluated) -> dict[str, torch.Tensor]:
+    return {name: value.detach() for name, value in found._asdict().items() if name != "logits"}
+
+
+class Summed(torch.autograd.Function):
+    """Sum over ranks that each goes on with in its own way: their gradients are summed too."""
+
+    @staticmethod
+    def forward(_ctx, part: torch.Tensor) -> torch.Tensor:
+        whole = part.clone()
+        dist.all_reduce(whole)
+        return whole
+
+    backward = forward
+
+
+def joint_norm(norm: nn.SyncBatchNorm, x: torch.Tensor) -> torch.Tensor:
+    """What synced batch norm computes in train mode, written out; torch's own kernels for it need CUDA."""
+    count = x.new_tensor([x.numel() / x.shape[1]])
+    sums = Summed.apply(torch.cat((x.sum((0, 2, 3)), x.square().sum((0, 2, 3)), count)))
+    mean, square = (sums[:-1] / sums[-1]).chunk(2)
+    variance = square - mean.square()
+    with torch.no_grad():
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * sums[-1] / (sums[-1] - 1), norm.momentum)
+        norm.num_batches_tracked += 1
+    factor, shift = norm.weight / (variance + norm.eps).sqrt(), norm.bias
+    return (x - mean[:, None, None]) * factor[:, None, None] + shift[:, None, None]
+
+
+def normed_gradients(ranks=ALONE, device="cpu", *, synced: bool = True) -> dict[str, torch.Tensor]:
+    """Losses, statistics and every gradient of a network with batch norm on uneven shares of a batch."""
+    model, graph = normed()
+    model[3].p = 0.0  # dropout is each process's own
+    pixels = torch.randn(7, 1, 16, 16, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    labels, share = torch.tensor([0, 1, 2, 0, 1, 2, 3]), ranks.share(7)
+    with synced_batch_norm(model.double().to(device), ranks, synced):
+        criterion = Modular(model, graph, ranks=ranks)
+        found = criterion(pixels[share].to(device), labels[share].to(device))
+        found.loss.backward()
+        ranks.average_gradients(model.parameters())
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    return losses(found) | dict(model.named_buffers()) | gradients
 
 
 def recipe(**changes) -> TrainingSpec:
@@ -225,6 +297,9 @@ def main(rank: int, folder: Path) -> None:
             for kind, reduced in (("exact", True), ("mutant", False)):
                 found = gradients(case, ranks, reduced=reduced)
                 tensors |= {f"{kind}/{case}/{name}": value for name, value in found.items()}
+        nn.SyncBatchNorm.forward = joint_norm
+        for kind, synced in (("synced", True), ("unsynced", False)):
+            tensors |= {f"{kind}/{name}": value for name, value in normed_gradients(ranks, synced=synced).items()}
         weights, facts["reports"] = trained(ranks)
         tensors |= {f"trained/{name}": value for name, value in weights.items()}
         whole, resumed, facts["stop"] = stopped_and_resumed(ranks, folder)
@@ -236,9 +311,27 @@ def main(rank: int, folder: Path) -> None:
         facts["broken"] = broken(ranks)
         facts["heard"] = troubles(ranks)
     facts["left"] = left_alone(rank, folder)
-    save_file({name: value.contiguous().clone() for name, value in tensors.items()}, folder / f"{rank}.safetensors")
+    write(tensors, folder / f"{rank}.safetensors")
     (folder / f"{rank}.json").write_text(json.dumps(facts))
 
 
+def main_on_cuda(rank: int, folder: Path) -> None:
+    """Synced batch norm as torch has it, alone and in a training that asks for it."""
+    device = torch.device("cuda", rank)
+    torch.cuda.set_device(device)
+    meeting = {"backend": "cpu:gloo,cuda:nccl", "init_method": f"file://{folder}/first", "timeout_s": 200}
+    with joined(rank=rank, world=2, **meeting) as ranks:
+        tensors = {f"synced/{name}": value for name, value in normed_gradients(ranks, device).items()}
+        model, graph = normed()
+        way = {"execution": Execution(synced_batch_norm=True), "ranks": ranks, "mirror": True, "device": device}
+        train(model, graph, images(29), recipe(), DOOR, **way)
+        tensors |= {f"trained/{name}": value for name, value in model.state_dict().items()}
+    write(tensors, folder / f"{rank}.safetensors")
+
+
+def write(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    save_file({name: value.cpu().contiguous().clone() for name, value in tensors.items()}, path)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    (main_on_cuda if "--cuda" in sys.argv else main)(int(sys.argv[1]), Path(sys.argv[2]))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from moda_core.data.dataset import Images
 from moda_core.errors import Corrupt, InvalidInput
 from moda_core.specs import ArchitectureSpec, InputSpec, Spec, TrainingSpec
 from moda_core.training.checkpoints import Checkpoints
-from moda_core.training.criteria import cross_entropy
+from moda_core.training.criteria import Evaluated, cross_entropy
 from moda_core.training.distributed import ALONE, Ranks
 from moda_core.training.execution import EAGER, Execution
 from moda_core.training.initial import initial_network
@@ -134,14 +135,14 @@ class MwtCriterion:
 
     def __call__(
         self, pixels: Float[Tensor, "batch channels height width"], labels: Int64[Tensor, "batch"]
-    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""], Float[Tensor, "terms"]]:
+    ) -> Evaluated:
         """Logits, the loss, and its two terms without their weights."""
         logits, masks = self.network(pixels)
         reduce = None if self.ranks.world == 1 else self.ranks.reduced
         losses = modular_losses(masks, labels, logits.shape[1], weighting="pair", reduce=reduce)
         regulation = self.alpha * losses.affinity + self.beta * losses.dispersion
-        loss = cross_entropy(logits, labels, self.ranks) + regulation
-        return logits, loss, torch.stack((losses.affinity, losses.dispersion))
+        fit = cross_entropy(logits, labels, self.ranks)
+        return Evaluated(logits, fit + regulation, fit, torch.stack((losses.affinity, losses.dispersion)))
 
 
 def initial_mwt(architecture: ArchitectureSpec, seed: int) -> MwtNetwork:
@@ -181,7 +182,7 @@ def train_mwt(
     """
     return descend(
         network,
-        MwtCriterion(network.to(device), alpha=spec.alpha, beta=spec.beta, ranks=ranks),
+        partial(MwtCriterion, network, alpha=spec.alpha, beta=spec.beta, ranks=ranks),
         images,
         spec.recipe(),
         input,

@@ -1,26 +1,22 @@
 """MwT's fine-tuning: a composed network and its new head learn the classes they are for.
 
-All parameters descend on the training images of these classes, 10 epochs by the recipe of training; the
-learning rate follows the first half of a cosine of 20 epochs. The epoch that counts is the best on a
-*validation* part, which is split off the training images, stratified, under the seed, and not trained on.
-(MwT's public code chooses it on the test set.)
+All parameters descend by the recipe of training for 10 epochs; the learning rate follows the first half of
+a cosine of 20 epochs. The epoch that counts is the best on images that are not trained on.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from moda_core.baselines.mwt.composition import Answering, class_positions, compose_with_head
-from moda_core.baselines.mwt.modules import ModuleMasks
-from moda_core.baselines.mwt.training import MwtModel
+from moda_core.baselines.mwt.composition import Answering
 from moda_core.data.batches import Batches
-from moda_core.data.dataset import Images, split
+from moda_core.data.dataset import Images
 from moda_core.errors import Cancelled, InvalidInput, TrainingFailure
 from moda_core.specs import AdaptationSpec, Spec
 from moda_core.training.criteria import Standard
@@ -28,7 +24,7 @@ from moda_core.training.evaluation import Accuracy, accuracy, logits
 from moda_core.training.steps import LAYOUT, Step, lay_out
 from moda_core.training.surroundings import borrowed_generators, never
 
-__all__ = ["FineTuned", "FineTuningReport", "FineTuningSpec", "fine_tune", "reuse_fine_tuned", "sub_task"]
+__all__ = ["FineTuned", "FineTuningReport", "FineTuningSpec", "fine_tune"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,56 +95,6 @@ class FineTuned:
     network: Answering
     epoch: int
     history: tuple[FineTuningReport, ...]
-
-
-def reuse_fine_tuned(
-    model: MwtModel,
-    modules: ModuleMasks,
-    labels: Sequence[str],
-    images: Images,
-    spec: FineTuningSpec,
-    *,
-    mirror: bool,
-    keep_generators: bool = False,
-    device: torch.device | str = "cpu",
-    progress: Callable[[FineTuningReport], None] | None = None,
-    cancelled: Callable[[], bool] = never,
-) -> FineTuned:
-    """MwT's reuse of some classes, whole: compose, append the head, split the images, fine-tune.
-
-    Args:
-        model: whole.
-        modules: of its classes.
-        labels: of the two or more classes wanted.
-        images: training images, labelled by the model's classes; others than those wanted are left out.
-        spec: how.
-        mirror: whether mirror images keep their class.
-        keep_generators: keep the generators, cut, and train them too.
-        device: where.
-        progress: hears of every epoch.
-        cancelled: asked before every batch.
-
-    Raises:
-        InvalidInput, NotFound: for classes that cannot be composed.
-        Cancelled, TrainingFailure: as `fine_tune`.
-    """
-    if len(labels) < 2:
-        raise InvalidInput("classes", list(labels), "one class alone cannot be learned", "give two or more")
-    positions = class_positions(model, labels)
-    body = compose_with_head(model, modules, labels, spec.seed, keep_generators=keep_generators)
-    network = Answering(tuple(model.labels[place] for place in positions), model.input, body)
-    training, validation = split(sub_task(images, positions), spec.validation_share, spec.seed)
-    return fine_tune(
-        network, training, validation, spec, mirror=mirror, device=device, progress=progress, cancelled=cancelled
-    )
-
-
-def sub_task(images: Images, positions: Sequence[int]) -> Images:
-    """The images of some classes, labelled by the place of their class among them."""
-    places = torch.tensor(positions, device=images.labels.device)
-    matches = images.labels[:, None] == places
-    chosen = matches.any(dim=1)
-    return Images(images.pixels[chosen], matches[chosen].to(torch.int64).argmax(dim=1))
 
 
 def fine_tune(

@@ -154,9 +154,9 @@ def test_a_catalogue_network_with_in_place_dropout_takes_a_modular_step():
     network = build(architecture)
     criterion = Modular(network, unit_graph(architecture))
     before = [parameter.detach().clone() for parameter in network.parameters()]
-    _, loss, terms = criterion(torch.randn(4, 3, 32, 32), torch.tensor([0, 0, 1, 2]))
-    loss.backward()
+    found = criterion(torch.randn(4, 3, 32, 32), torch.tensor([0, 0, 1, 2]))
+    found.loss.backward()
     torch.optim.SGD(network.parameters(), lr=0.1).step()
-    assert loss.isfinite()
-    assert len(terms) == 3
+    assert found.loss.isfinite()
+    assert len(found.terms) == 3
     assert any(not torch.equal(*pair) for pair in zip(before, network.parameters(), strict=True))

@@ -1,26 +1,32 @@
 """Two real processes (gloo on the CPU, started once) against one that has the whole batch."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-import two_processes
 from safetensors.torch import load_file
 from torch import nn
-from two_processes import CASES, DOOR, broken, counted, gradients, images, lenet, normed, recipe, trained
+from two_processes import (
+    CASES,
+    DOOR,
+    broken,
+    counted,
+    gradients,
+    images,
+    lenet,
+    normed,
+    normed_gradients,
+    recipe,
+    run_both,
+    trained,
+)
 
 from moda_core.errors import InvalidInput
 from moda_core.training.distributed import ALONE, STEPS_BETWEEN_AGREEMENTS, Ranks, joined
 from moda_core.training.execution import Execution
 from moda_core.training.loop import train
 
-ROOT = Path(__file__).parents[3]
-PATIENCE_S = 250
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
 
@@ -28,19 +34,7 @@ EXACT = {"rtol": 1e-10, "atol": 1e-10}
 def folder(tmp_path_factory):
     """What both ranks wrote."""
     path = tmp_path_factory.mktemp("ranks")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    program = [sys.executable, "-W", "error", two_processes.__file__]
-    both = [
-        subprocess.Popen([*program, str(rank), str(path)], env=environment, stderr=subprocess.PIPE, text=True)
-        for rank in (0, 1)
-    ]
-    try:
-        heard = [process.communicate(timeout=PATIENCE_S)[1] for process in both]
-    finally:
-        for process in both:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in both] == [0, 0], "\n".join(heard)
+    run_both(path)
     return path
 
 
@@ -76,6 +70,13 @@ def test_losses_of_shares_that_are_merely_averaged_are_others(case, tensors):
     joint, averaged = gradients(case), under(f"mutant/{case}/", tensors[0])
     apart = max(float((averaged[name] - joint[name]).abs().max()) for name in joint if "network" in name)
     assert not apart < 1e-5  # NaN where a rank has no sample
+
+
+def test_with_synced_batch_norm_too(tensors):
+    joint = normed_gradients()
+    for rank in (0, 1):
+        torch.testing.assert_close(under("synced/", tensors[rank]), joint, **EXACT)
+    assert not torch.allclose(under("unsynced/", tensors[0])["0.weight"], joint["0.weight"], rtol=1e-2)
 
 
 def test_zero_vectors_are_among_the_cases():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks import overhead_steps
-from benchmarks.overhead_steps import Naive, measure, noise
+from benchmarks.overhead_steps import Naive, cosines, measure, noise
 from moda_core.errors import InvalidInput
 from moda_core.specs import ArchitectureSpec
 from moda_core.structure.unitgraph import unit_graph
@@ -22,6 +22,17 @@ def test_the_naive_way_has_the_same_objective(name):
     expected = Modular(network, unit_graph(architecture), weighting="pair")(pixels, labels)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_cosines_are_those_of_every_pair_in_autocast_too():
+    draw = torch.Generator().manual_seed(0)
+    vectors = torch.randn(7, 5, generator=draw)
+    vectors[3] = 0
+    vectors[4] *= 1e-5
+    with torch.autocast("cpu", torch.bfloat16):
+        found = cosines(vectors)
+    expected = torch.nn.functional.cosine_similarity(vectors[:, None], vectors[None], dim=2)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_row_for_each_way_with_its_ratio_to_standard():

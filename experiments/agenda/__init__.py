@@ -1,0 +1,1 @@
+"""What is worth measuring, in order, and whether it was measured."""

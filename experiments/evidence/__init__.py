@@ -1,0 +1,1 @@
+"""Result files read again: which model counts, and what rows say together."""

@@ -1,0 +1,1 @@
+"""Trained models on the disk: trained once, found again, decomposed, evaluated."""

@@ -1,0 +1,1 @@
+"""Result files, and the conditions that their rows were measured under."""

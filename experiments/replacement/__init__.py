@@ -1,0 +1,1 @@
+"""A strong model's module answers for one class of a weak model (RQ2)."""

@@ -1,0 +1,1 @@
+"""What a program is asked, and how it begins, tells how far it is and ends."""
