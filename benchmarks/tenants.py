@@ -187,6 +187,7 @@ def crossing_figure(line: ForwardLine, flops_ratio: float, crossing: Sequence[Ma
         axes.axvline(crossing_at, color="0.6", linewidth=1, label="crossing, by the rule")
     axes.set(xlabel=f"images of one subset in a batch of {FULL_BATCH}", ylabel="ms per image", ylim=(0, None))
     axes.set_xscale("log", base=2)
+    axes.set_xticks(SIZES, labels=map(str, SIZES))
     axes.legend(frameon=False)
     return figure
 
