@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 PYTHONS := python3 python3.12 python3.11 python3.13 python3.14 python
 
-BENCHMARKS := $(notdir $(basename $(wildcard benchmarks/exactness.py benchmarks/compose.py benchmarks/executables.py benchmarks/training_overhead.py)))
+BENCHMARKS := $(notdir $(basename $(wildcard benchmarks/exactness.py benchmarks/compose.py benchmarks/executables.py benchmarks/tenants.py benchmarks/training_overhead.py)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up browser test lint format types check openapi bench bench-serving gpu results compose-test lock clean

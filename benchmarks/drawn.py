@@ -30,7 +30,6 @@ REPORTED: Mapping[str, tuple[float, float]] = {
 }
 """Module size and overlap on CIFAR-10, by network (table 3 of the paper)."""
 
-_LABELS = tuple(f"class {index}" for index in range(10))
 _SAMPLES = 1000
 _ROUNDS, _HALVINGS = 3, 8
 
@@ -40,6 +39,7 @@ class _Draw:
     """Orders of each layer's units: one that all classes follow first, and one per class."""
 
     graph: UnitGraph
+    classes: int
     shared: Mapping[str, Tensor]
     own: Mapping[str, Tensor]
 
@@ -51,7 +51,7 @@ class _Draw:
             wanted = max(1, round(last_share**depth * layer.units))
             counts[layer.name] = self._layer(layer.name, wanted, round((1 - depth) ** parting * wanted))
         units = {layer.name: torch.arange(layer.units) for layer in self.graph.layers}
-        return ActivationCounts(counts=counts, units=units, samples=(_SAMPLES,) * len(_LABELS))
+        return ActivationCounts(counts=counts, units=units, samples=(_SAMPLES,) * self.classes)
 
     def _layer(self, name: str, wanted: int, common: int) -> Tensor:
         count = torch.zeros(self.own[name].shape, dtype=torch.int32)
@@ -61,14 +61,15 @@ class _Draw:
         return count
 
 
-def drawn_model(name: str, seed: int) -> ModularModel:
+def drawn_model(name: str, seed: int, classes: int = 10) -> ModularModel:
     """A network with random weights at τ = 0.9, whose modules' mean size and overlap are the reported ones."""
-    architecture = complete(name, classes=len(_LABELS), channels=3, image_size=32)
+    labels = tuple(f"class {index}" for index in range(classes))
+    architecture = complete(name, classes=classes, channels=3, image_size=32)
     rule = InputSpec(image_size=32, channels=3, mean=(0.5,) * 3, std=(0.25,) * 3)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        trained = TrainedModel(architecture, _LABELS, rule, build(architecture).state_dict())
-    draw = _drawn(unit_graph(architecture), torch.Generator().manual_seed(seed))
+        trained = TrainedModel(architecture, labels, rule, build(architecture).state_dict())
+    draw = _drawn(unit_graph(architecture), classes, torch.Generator().manual_seed(seed))
 
     def measured(last_share: float, parting: float) -> ModuleMeasures:
         return module_measures(decomposed(trained, draw.counts(last_share, parting), Decimal("0.9")))
@@ -81,13 +82,13 @@ def drawn_model(name: str, seed: int) -> ModularModel:
     return decomposed(trained, draw.counts(last_share, parting), Decimal("0.9"))
 
 
-def _drawn(graph: UnitGraph, generator: torch.Generator) -> _Draw:
+def _drawn(graph: UnitGraph, classes: int, generator: torch.Generator) -> _Draw:
     shared = {layer.name: torch.randperm(layer.units, generator=generator) for layer in graph.layers}
     own = {
-        layer.name: torch.stack([torch.randperm(layer.units, generator=generator) for _ in _LABELS])
+        layer.name: torch.stack([torch.randperm(layer.units, generator=generator) for _ in range(classes)])
         for layer in graph.layers
     }
-    return _Draw(graph, shared, own)
+    return _Draw(graph, classes, shared, own)
 
 
 def _where(reached: Callable[[float], bool], low: float, high: float) -> float:
