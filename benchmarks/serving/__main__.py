@@ -77,7 +77,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 def _report(found: Found, options: argparse.Namespace, load: float) -> None:
     from benchmarks.conditions import Report, conditions
-    from experiments.conditions import hardware, portable
+    from experiments.records.conditions import hardware, portable
 
     known = conditions(
         command=" ".join(["python", "-m", "benchmarks.serving", *map(portable, sys.argv[1:])]),
