@@ -25,6 +25,7 @@ PROMISED = {
     "check",
     "openapi",
     "bench",
+    "bench-serving",
     "compose-test",
     "gpu",
     "results",

@@ -105,6 +105,8 @@ class Clients:
                 sent_at = time.monotonic()
                 try:
                     self._count("answered" if self._ask.over(connection) == http.client.OK else "refused")
+                except ConnectionRefusedError:  # the server had said that it would close the one before
+                    return False
                 except (OSError, http.client.HTTPException):
                     self._count("lost" if sent_at < self._told_at else "cut")
                     return True

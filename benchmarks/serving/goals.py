@@ -60,7 +60,8 @@ def _row(name: str, found: Comparison | None, wanted: float, *, at_most: bool = 
 
 def _not_below(name: str, found: Comparison | None) -> Iterator[Row]:
     if found:
-        yield _stated(name, ">= 1, or no difference", found, "not met" if found.difference == "ours less" else "met")
+        verdict = "not met" if found.difference == "ours less" else "met" if found.ratio.enough else "too few rounds"
+        yield _stated(name, ">= 1, or no difference", found, verdict)
 
 
 def _stated(name: str, wanted: str, found: Comparison, verdict: str) -> Row:

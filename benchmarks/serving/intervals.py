@@ -23,20 +23,24 @@ class Interval:
     rounds: int
 
     @property
+    def enough(self) -> bool:
+        """Whether there are rounds enough to say anything."""
+        return self.rounds >= _FEWEST
+
+    @property
     def differs_from_one(self) -> bool:
         """Whether a ratio is a difference: from three rounds on, and with 1 outside the interval."""
-        return self.rounds >= _FEWEST and not self.low <= 1.0 <= self.high
+        return self.enough and not self.low <= 1.0 <= self.high
 
     def against(self, goal: float, *, at_most: bool = False) -> str:
-        """``met`` or ``not met`` when the whole interval says so, else what the median says, marked as within noise."""
-        ends = (self.low, self.high)
-        meets = [end <= goal if at_most else end >= goal for end in ends]
-        if self.rounds >= _FEWEST and all(meets):
-            return "met"
-        if self.rounds >= _FEWEST and not any(meets):
-            return "not met"
-        best = self.median <= goal if at_most else self.median >= goal
-        return f"within noise ({'met' if best else 'not met'} by the median)"
+        """``met`` or ``not met`` when the whole interval says so, else what the median says, and that it is not sure."""
+        low, middle, high = (
+            value <= goal if at_most else value >= goal for value in (self.low, self.median, self.high)
+        )
+        verdict = "met" if middle else "not met"
+        if not self.enough:
+            return f"too few rounds ({verdict} by the median)"
+        return verdict if low == high else f"within noise ({verdict} by the median)"
 
     def text(self, form: str = ".2f") -> str:
         """Median and interval, as tables show them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -75,7 +76,7 @@ class Plan:
 
     def seconds_of(self, cell: Cell) -> int:
         """A cell's length: ResNet18 answers some 40 to 90 requests per second on a core."""
-        return self.seconds * (1 if cell.model == "tiny" else max(2, cell.connections // 25))
+        return self.seconds * (1 if cell.model == "tiny" else math.ceil(cell.connections / 25))
 
     @staticmethod
     def _worth_it(contestant: Contestant, cell: Cell) -> bool:

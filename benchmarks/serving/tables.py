@@ -50,12 +50,23 @@ def rounds_of(results: Results) -> list[Row]:
 
 def markdown(name: str, conditions: dict[str, Any], found: dict[str, list[Row]], notes: Sequence[str]) -> str:
     """The same tables as a page."""
-    lines = [f"# {name}", "", *(f"- {key}: {value}" for key, value in conditions.items()), "", *notes]
+    lines = [f"# {name}", "", *(f"- {key}: {_said(value)}" for key, value in conditions.items()), "", *notes]
     for title, rows in found.items():
         columns = list(dict.fromkeys(column for row in rows for column in row))
         lines += ["", f"## {title}", "", _line(columns), _line(["---"] * len(columns))]
         lines += [_line([str(row.get(column, _NO_FIGURE)) for column in columns]) for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def _said(value: object) -> str:
+    if isinstance(value, dict):
+        return "; ".join(
+            f"{key} {_said(one)}" if not isinstance(one, dict) else f"{key}: {_said(one).replace(';', ',')}"
+            for key, one in value.items()
+        )
+    if isinstance(value, list):
+        return "; ".join(map(str, value)) or "none"
+    return str(value)
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -75,4 +75,4 @@ def test_a_goal_may_be_an_upper_bound():
 
 
 def test_one_round_shows_nothing():
-    assert Interval(3.0, 3.0, 3.0, 1).against(2.0) == "within noise (met by the median)"
+    assert Interval(3.0, 3.0, 3.0, 1).against(2.0) == "too few rounds (met by the median)"
