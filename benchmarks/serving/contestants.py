@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.serving.environments import PEERS, NotInstalled, environment
 from service.processes import python
+from service.up import UVICORN
 
 __all__ = ["FIRST_MODEL", "MODULAR", "OURS", "Contestant", "Place", "ours", "peers", "service_command"]
 
@@ -85,8 +86,9 @@ class Contestant:
 
 def service_command(port: int) -> list[str]:
     """Our service as `moda up` starts it."""
-    flags = ["--host", "127.0.0.1", "--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "5"]
-    return python("uvicorn", "service.app:create_app", "--factory", *flags)
+    return python(
+        "uvicorn", "service.app:create_app", "--factory", "--host", "127.0.0.1", "--port", str(port), *UVICORN
+    )
 
 
 def ours(place: Place) -> Contestant:
