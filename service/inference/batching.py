@@ -33,35 +33,55 @@ class Lane(Protocol):
 
 @dataclass(frozen=True)
 class Outcome(Generic[_Output]):
-    """What became of a request, and when (`time.perf_counter`).
+    """What became of a request.
 
     Attributes:
         batch: how many images shared the forward pass.
         first: whether it is the first request of its batch.
+        prepare_s: what making its input took.
+        started_at, finished_at: of the forward pass (`time.perf_counter`).
     """
 
     output: _Output
     batch: int
     first: bool
-    queued_at: float
+    prepare_s: float
     started_at: float
     finished_at: float
 
 
 @dataclass(eq=False)
 class Ticket(Generic[_Output]):
-    """A request in the queue.
+    """A request on its way to the device.
 
     Attributes:
+        make: makes what the lane takes; called once, in whichever thread needs it first.
         size: images in it.
         answer: of the event loop that awaits it; done early when nobody wants it any more.
     """
 
     lane: Lane
-    input: Any
+    make: Callable[[], Any]
     size: int
     answer: asyncio.Future[Outcome[_Output]]
     queued_at: float = field(default_factory=time.perf_counter)
+    input: Any = None
+    prepare_s: float = 0.0
+    prepared: bool = False
+
+    def prepare(self) -> bool:
+        """Make the input unless it was; False where there is none: nobody wants it, or its error is the answer."""
+        if self.answer.done():
+            return False
+        if not self.prepared:
+            begun = time.perf_counter()
+            try:
+                self.input = self.make()
+            except Exception as error:  # noqa: BLE001 # it is the caller's
+                _deliver([self], error)
+                return False
+            self.prepared, self.prepare_s = True, time.perf_counter() - begun
+        return True
 
 
 @dataclass
@@ -93,7 +113,7 @@ class Batcher:
         self.max_batch, self.overlap, self._ran = max_batch, overlap, ran
         self._waiting: OrderedDict[Lane, deque[Ticket[Any]]] = OrderedDict()
         self._wake = threading.Condition()
-        self._closed = False
+        self._closed, self._running = False, 0
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
         self._thread.start()
 
@@ -103,10 +123,16 @@ class Batcher:
         with self._wake:
             return sum(ticket.size for tickets in self._waiting.values() for ticket in tickets)
 
-    def put(self, ticket: Ticket[Any]) -> None:
-        """Queue a request; from any thread."""
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or runs: a request would have the device for itself."""
+        return not self._waiting and not self._running
+
+    def put(self, *tickets: Ticket[Any]) -> None:
+        """Queue requests; from any thread."""
         with self._wake:
-            self._waiting.setdefault(ticket.lane, deque()).append(ticket)
+            for ticket in tickets:
+                self._waiting.setdefault(ticket.lane, deque()).append(ticket)
             self._wake.notify()
 
     def close(self) -> None:
@@ -135,6 +161,7 @@ class Batcher:
         with self._wake:
             while True:
                 taken = self._taken()
+                self._running += len(taken)
                 if taken or self._closed or not wait:
                     return taken
                 self._wake.wait()
@@ -154,15 +181,25 @@ class Batcher:
                 del self._waiting[lane]
         return taken
 
-    def _started(self, tickets: list[Ticket[Any]]) -> _Batch | None:
+    def _started(self, taken: list[Ticket[Any]]) -> _Batch | None:
+        tickets = [ticket for ticket in taken if ticket.prepare()]
+        self._done(len(taken) - len(tickets))
+        if not tickets:
+            return None
         begun = time.perf_counter()
         try:
             return _Batch(tickets, begun, tickets[0].lane.start([ticket.input for ticket in tickets]))
         except Exception as error:  # noqa: BLE001 # whatever a forward pass raises is the requests' answer, not this thread's end
+            self._done(len(tickets))
             _deliver(tickets, error)
             return None
 
+    def _done(self, tickets: int) -> None:
+        with self._wake:
+            self._running -= tickets
+
     def _finish(self, batch: _Batch) -> None:
+        self._done(len(batch.tickets))
         try:
             outputs = batch.finish()
         except Exception as error:  # noqa: BLE001 # as above
@@ -174,7 +211,7 @@ class Batcher:
         _deliver(
             batch.tickets,
             [
-                Outcome(output, images, place == 0, ticket.queued_at, batch.started_at, ended)
+                Outcome(output, images, place == 0, ticket.prepare_s, batch.started_at, ended)
                 for place, (ticket, output) in enumerate(zip(batch.tickets, outputs, strict=True))
             ],
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -68,10 +68,6 @@ class Decoder:
             TooLarge: for more pixels than the limit, before any of them is decoded.
         """
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._decoded, images)
-
-    def submit(self, work: Callable[[], None]) -> None:
-        """Run something in one of the threads; it tells its own end."""
-        self._threads.submit(work)
 
     def fitted(
         self, images: Sequence[EncodedImage | _Pixels], rules: Sequence[InputSpec]

@@ -21,6 +21,7 @@ from service.inference.device import transfers_of
 from service.inference.forms import Forms
 from service.inference.lanes import Asked, MixedLane, ProbeLane, Scores
 from service.inference.limits import Limits
+from service.inference.preparing import Preparing
 from service.inference.ready import ReadyModel, ReadyModels
 from service.inference.seats import Seat, Seats
 from service.inference.servables import Servable
@@ -30,6 +31,7 @@ from service.metrics import Metrics
 __all__ = ["Engine", "Image", "Prediction", "Stages"]
 
 _CHECK_S = 5.0
+_SMALL_BYTES = 16 * 2**10
 
 Image = EncodedImage | UInt8[Tensor, "channels height width"]
 """A file, or decoded pixels of any size and colour."""
@@ -78,6 +80,7 @@ class Engine:
         self.models = ReadyModels(registry, forms=forms, transfers=transfers, cache_bytes=cache_bytes, metrics=metrics)
         self._seats = Seats(self.models, self._tenants)
         self.batcher = Batcher(max_batch=limits.max_batch, overlap=transfers.overlap, ran=self._ran)
+        self._preparing = Preparing(self.batcher)
         self._probe = ProbeLane(self.device)
         self._taken_on = 0
         self._images_per_s = 0.0
@@ -128,7 +131,7 @@ class Engine:
             Unavailable: when it does not, or its thread is gone.
         """
         answer: asyncio.Future[Outcome[float]] = asyncio.get_running_loop().create_future()
-        self.batcher.put(Ticket(self._probe, None, 0, answer))
+        self.batcher.put(Ticket(self._probe, lambda: None, 0, answer))
         try:
             await asyncio.wait_for(answer, _CHECK_S)
         except (TimeoutError, RuntimeError) as error:
@@ -152,6 +155,7 @@ class Engine:
         self._seats.close()
         self.forms.close()
         self.models.close()
+        self._preparing.close()
         self.batcher.close()
 
     def _take_on(self, images: int) -> None:
@@ -174,18 +178,18 @@ class Engine:
     async def _answered(self, seat: Seat, images: Sequence[Image], ends_at: float) -> Prediction:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Outcome[Scores]] = loop.create_future()
-        began = time.perf_counter()
-        self._decoder.submit(partial(self._queue, seat, images, answer))
+        ticket = Ticket(seat.lane, partial(self._asked, seat, images), len(images), answer)
+        self._preparing.submit(ticket, small=_is_small(images))
         timer = loop.call_later(max(0.0, ends_at - time.monotonic()), self._give_up, answer)
         try:
             outcome = await answer
         finally:
             timer.cancel()
         stages = Stages(
-            outcome.queued_at - began,
-            outcome.started_at - outcome.queued_at,
-            outcome.finished_at - outcome.started_at,
-            outcome.batch,
+            decode=outcome.prepare_s,
+            queue=max(0.0, outcome.started_at - ticket.queued_at - outcome.prepare_s),
+            forward=outcome.finished_at - outcome.started_at,
+            batch=outcome.batch,
         )
         lane = "own" if seat.subset is None else "mixed"
         self._metrics.answered(lane, len(images), decode=stages.decode, queue=stages.queue, forward=stages.forward)
@@ -193,16 +197,8 @@ class Engine:
             self._tenants.ran(seat.lane.root, outcome.batch, stages.forward)
         return Prediction(seat.labels, outcome.output.logits, outcome.output.probabilities, stages)
 
-    def _queue(self, seat: Seat, images: Sequence[Image], answer: asyncio.Future[Outcome[Scores]]) -> None:
-        """In a thread that decodes: the images, ready to run, into the queue; or their error to the caller."""
-        if answer.done():
-            return
-        try:
-            fitted = self._decoder.fitted(images, seat.inputs)
-        except Exception as error:  # noqa: BLE001 # it is the caller's
-            answer.get_loop().call_soon_threadsafe(_fail, answer, error)
-            return
-        self.batcher.put(Ticket(seat.lane, Asked(fitted, seat.subset), len(images), answer))
+    def _asked(self, seat: Seat, images: Sequence[Image]) -> Asked:
+        return Asked(self._decoder.fitted(images, seat.inputs), seat.subset)
 
     def _give_up(self, answer: asyncio.Future[Outcome[Scores]]) -> None:
         if not answer.done():
@@ -221,6 +217,6 @@ class Engine:
         self._metrics.batch_size.observe(images)
 
 
-def _fail(answer: asyncio.Future[Outcome[Scores]], error: Exception) -> None:
-    if not answer.done():
-        answer.set_exception(error)
+def _is_small(images: Sequence[Image]) -> bool:
+    """Whether decoding them takes less time than handing them to a thread of its own."""
+    return len(images) == 1 and isinstance(images[0], EncodedImage) and len(images[0].data) <= _SMALL_BYTES

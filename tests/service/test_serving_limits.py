@@ -48,7 +48,7 @@ class Busy:
     @contextmanager
     def held(self) -> Iterator[None]:
         gate, loop = Gate(), asyncio.new_event_loop()
-        self.app.state.parts.engine.batcher.put(Ticket(gate, None, 0, loop.create_future()))
+        self.app.state.parts.engine.batcher.put(Ticket(gate, lambda: None, 0, loop.create_future()))
         assert gate.entered.wait(10)
         try:
             yield

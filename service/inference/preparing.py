@@ -1,0 +1,87 @@
+"""Images of many requests decoded beside the event loop, with as few turns between threads as can be.
+
+Python runs one thread at a time, and handing a request from one to the next takes longer than decoding a small
+image. So what arrives in one turn of the event loop goes to a thread together, and on to the device together;
+and a small request that finds the device idle goes straight to the device's own thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from service.inference.batching import Batcher, Ticket
+
+__all__ = ["Preparing"]
+
+_AT_ONCE_S = 0.001
+"""For so long a thread gathers what it has prepared, before the device gets it."""
+
+_MORE_THREADS = 8
+"""Requests that wait for each thread at work before another one is woken."""
+
+
+class Preparing:
+    """The way of a request from the event loop to the batcher.
+
+    Args:
+        batcher: where prepared requests go.
+        threads: that prepare requests at the same time.
+    """
+
+    def __init__(self, batcher: Batcher, threads: int = 2) -> None:
+        self._batcher, self._most = batcher, threads
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._waiting: deque[Ticket[Any]] = deque()
+        self._lock, self._at_work, self._handing_over = threading.Lock(), 0, False
+
+    def submit(self, ticket: Ticket[Any], *, small: bool) -> None:
+        """Take a request on its way; called on its event loop.
+
+        Args:
+            ticket: of the request.
+            small: whether it is prepared faster than it is handed to another thread.
+        """
+        if small and not self._waiting and self._batcher.idle:
+            self._batcher.put(ticket)
+            return
+        self._waiting.append(ticket)
+        if not self._handing_over:
+            self._handing_over = True
+            asyncio.get_running_loop().call_soon(self._hand_over)
+
+    def close(self) -> None:
+        """Prepare what waits, and end the threads."""
+        self._threads.shutdown()
+
+    def _hand_over(self) -> None:
+        """Wake as many threads as what arrived in this turn of the loop is worth."""
+        self._handing_over = False
+        with self._lock:
+            wanted = min(self._most, 1 + len(self._waiting) // _MORE_THREADS)
+            more, self._at_work = max(0, wanted - self._at_work), max(wanted, self._at_work)
+        for _ in range(more):
+            self._threads.submit(self._work)
+
+    def _work(self) -> None:
+        """Prepare until nothing waits."""
+        ready: list[Ticket[Any]] = []
+        since = time.perf_counter()
+        while (ticket := self._next()) is not None:
+            if ticket.prepare():
+                ready.append(ticket)
+            if time.perf_counter() - since > _AT_ONCE_S:
+                self._batcher.put(*ready)
+                ready, since = [], time.perf_counter()
+        self._batcher.put(*ready)
+
+    def _next(self) -> Ticket[Any] | None:
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._at_work -= 1
+            return None
