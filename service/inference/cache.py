@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, ItemsView, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
@@ -17,8 +17,8 @@ class ByteCache(Generic[_Value]):
     """A cache bounded in bytes, for one event loop. What is in use is never evicted.
 
     Args:
-        max_bytes: of all kept values together; a larger value is made and handed out, not kept. Only values
-            that are pinned or in use can make it more.
+        max_bytes: of all kept values together; a larger value is kept, beside them, for as long as it is in use. Only
+            values that are pinned or in use can make it more.
         size_of: bytes of a value.
 
     Attributes:
@@ -29,6 +29,7 @@ class ByteCache(Generic[_Value]):
     def __init__(self, max_bytes: int, size_of: Callable[[_Value], int]) -> None:
         self.max_bytes, self._size_of = max_bytes, size_of
         self._kept: OrderedDict[str, _Value] = OrderedDict()
+        self._lent: dict[str, _Value] = {}
         self._being_made: dict[str, asyncio.Task[_Value]] = {}
         self._users: Counter[str] = Counter()
         self._pinned: set[str] = set()
@@ -45,8 +46,14 @@ class ByteCache(Generic[_Value]):
         value = self._kept.get(key)
         if value is not None:
             self._kept.move_to_end(key)
-            self.hits += 1
+        else:
+            value = self._lent.get(key)
+        self.hits += value is not None
         return value
+
+    def items(self) -> ItemsView[str, _Value]:
+        """All kept values by key."""
+        return self._kept.items()
 
     async def get(self, key: str, make: Callable[[], Awaitable[_Value]]) -> _Value:
         """The value of `key`; concurrent first callers wait for one `make`, and share its error."""
@@ -71,6 +78,7 @@ class ByteCache(Generic[_Value]):
             self._users[key] -= 1
             if not self._users[key]:
                 del self._users[key]
+                self._lent.pop(key, None)
                 self._evict()
 
     def pin(self, key: str) -> None:
@@ -85,6 +93,11 @@ class ByteCache(Generic[_Value]):
     def drop(self, key: str) -> None:
         """Keep the value of `key` no longer, pinned or not; who has got it goes on with it."""
         self._pinned.discard(key)
+        self.discard(key)
+
+    def discard(self, key: str) -> None:
+        """Make the value of `key` anew when it is asked for next; who has got it goes on with it."""
+        self._lent.pop(key, None)
         if key in self._kept:
             self.used_bytes -= self._size_of(self._kept.pop(key))
 
@@ -94,6 +107,8 @@ class ByteCache(Generic[_Value]):
         if size <= self.max_bytes or key in self._pinned:
             self._kept[key] = value
             self.used_bytes += size
+        elif key in self._users:
+            self._lent[key] = value
         self._evict()
         return value
 

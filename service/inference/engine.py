@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
@@ -15,20 +16,23 @@ from torch import Tensor
 
 from moda_core.errors import DeadlineExceeded, Overloaded, Unavailable
 from moda_core.storage.registry import Registry
-from service.inference.batching import Batcher, Lane, Outcome, Ticket
+from service.inference.batching import Batcher
 from service.inference.decoding import Decoder, EncodedImage
 from service.inference.device import transfers_of
 from service.inference.forms import Forms
 from service.inference.lanes import Asked, MixedLane, ProbeLane, Scores
 from service.inference.limits import Limits
 from service.inference.preparing import Preparing
-from service.inference.ready import ReadyModel, ReadyModels
+from service.inference.ready import ReadyModel, ReadyModels, out_of_memory
 from service.inference.seats import Seat, Seats
 from service.inference.servables import Servable
 from service.inference.tenants import Tenants
+from service.inference.tickets import Lane, Outcome, Ticket
 from service.metrics import Metrics
 
 __all__ = ["Engine", "Image", "Prediction", "Stages"]
+
+_Made = TypeVar("_Made")
 
 _CHECK_S = 5.0
 _SMALL_BYTES = 16 * 2**10
@@ -77,25 +81,29 @@ class Engine:
         self.device, self.forms, self.limits = forms.device, forms, limits
         self._decoder, self._metrics, self._tenants = decoder, metrics, Tenants()
         transfers = transfers_of(self.device)
-        self.models = ReadyModels(registry, forms=forms, transfers=transfers, cache_bytes=cache_bytes, metrics=metrics)
+        self.models = ReadyModels(
+            registry, forms=forms, transfers=transfers, cache_bytes=cache_bytes, limits=limits, metrics=metrics
+        )
         self._seats = Seats(self.models, self._tenants)
         self.batcher = Batcher(max_batch=limits.max_batch, overlap=transfers.overlap, ran=self._ran)
         self._preparing = Preparing(self.batcher)
         self._probe = ProbeLane(self.device)
-        self._taken_on = 0
+        self._taken_on = self._taken_on_bytes = 0
         self._images_per_s = 0.0
         metrics.queue_depth.set_function(lambda: self._taken_on)
         if self.device.startswith("cuda"):
             metrics.device_memory.set_function(torch.cuda.memory_allocated)
 
     async def ready(self, servable: Servable) -> ReadyModel:
-        """The servable, loaded or composed unless it is at hand.
+        """The servable with a network of its own, loaded or composed unless it is at hand.
 
         Raises:
             NotFound: when the model is no longer stored.
             StorageFailure: when it cannot be read.
+            Overloaded, Unavailable: when too much waits to be loaded, or there is no memory for it.
+            DeadlineExceeded: when the service's own limit is up.
         """
-        return await self.models.get(servable)
+        return await self._in_time(self.models.get(servable), time.monotonic() + self.limits.timeout_s)
 
     async def predict(
         self, servable: Servable, images: Sequence[Image], *, timeout_s: float | None = None
@@ -116,16 +124,20 @@ class Engine:
             NotFound, StorageFailure: as for `ready`.
         """
         ends_at = time.monotonic() + min(timeout_s or math.inf, self.limits.timeout_s)
-        self._take_on(len(images))
+        size_bytes = sum(len(image.data) for image in images if isinstance(image, EncodedImage))
+        self._take_on(len(images), size_bytes)
+        cache = self.models.cache
         try:
-            seat = self._seats.at_hand(servable) or await self._in_time(servable, ends_at)
-            with self.models.cache.in_use(seat.key):
+            with cache.in_use(servable.key), cache.in_use(servable.mixed_key):
+                seat = self._seats.at_hand(servable, len(images))
+                seat = seat or await self._in_time(self._seats.made(servable, len(images)), ends_at)
                 return await self._answered(seat, images, ends_at)
         finally:
             self._taken_on -= len(images)
+            self._taken_on_bytes -= size_bytes
 
     async def check(self) -> None:
-        """Let the device add two numbers, behind what runs now.
+        """Let the device add two numbers, after the batch that runs now.
 
         Raises:
             Unavailable: when it does not, or its thread is gone.
@@ -133,6 +145,8 @@ class Engine:
         answer: asyncio.Future[Outcome[float]] = asyncio.get_running_loop().create_future()
         self.batcher.put(Ticket(self._probe, lambda: None, 0, answer))
         try:
+            if not self.batcher.alive:
+                raise RuntimeError("its thread has ended")
             await asyncio.wait_for(answer, _CHECK_S)
         except (TimeoutError, RuntimeError) as error:
             problem = f"the device {self.device} does not answer ({str(error) or f'within {_CHECK_S} s'})"
@@ -158,20 +172,23 @@ class Engine:
         self._preparing.close()
         self.batcher.close()
 
-    def _take_on(self, images: int) -> None:
-        if self._taken_on and self._taken_on + images > self.limits.max_queue:
+    def _take_on(self, images: int, size_bytes: int) -> None:
+        full = self._taken_on + images > self.limits.max_queue
+        heavy = self._taken_on_bytes + size_bytes > self.limits.max_queue_bytes
+        if self._taken_on and (full or heavy):
             self._metrics.rejected("queue-full")
             seconds = self._taken_on / self._images_per_s if self._images_per_s else 1.0
             raise Overloaded(
-                f"{self._taken_on} images wait for an answer already",
+                f"{self._taken_on} images of {self._taken_on_bytes} bytes wait for an answer already",
                 "try again later, or send fewer at a time",
                 max(1, math.ceil(min(seconds, 60.0))),
             )
         self._taken_on += images
+        self._taken_on_bytes += size_bytes
 
-    async def _in_time(self, servable: Servable, ends_at: float) -> Seat:
+    async def _in_time(self, making: Awaitable[_Made], ends_at: float) -> _Made:
         try:
-            return await asyncio.wait_for(self._seats.made(servable), ends_at - time.monotonic())
+            return await asyncio.wait_for(making, ends_at - time.monotonic())
         except TimeoutError as error:
             raise self._late() from error
 
@@ -183,6 +200,8 @@ class Engine:
         timer = loop.call_later(max(0.0, ends_at - time.monotonic()), self._give_up, answer)
         try:
             outcome = await answer
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory() from error
         finally:
             timer.cancel()
         stages = Stages(

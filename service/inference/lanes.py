@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -49,13 +50,14 @@ class Scores:
 class OwnLane:
     """Requests for one model that has an executable of its own."""
 
-    def __init__(self, executable: Executable, transfers: Transfers) -> None:
-        self.executable, self.transfers = executable, transfers
+    def __init__(self, executable: Executable, transfers: Transfers, max_batch: int) -> None:
+        self.executable, self.transfers, self.max_batch, self.image_s = executable, transfers, max_batch, math.inf
 
     def start(self, asked: Sequence[Asked]) -> Callable[[], list[Scores]]:
         """Begin the forward pass of all images; what is returned waits for their scores."""
-        logits = self.executable(*_sent(asked, self.transfers))
-        arrived = self.transfers.fetch(logits)
+        sent = _sent(asked, self.transfers)
+        parts = zip(*(pixels.split(self.max_batch) for pixels in sent), strict=True)
+        arrived = self.transfers.fetch(_joined([self.executable(*part) for part in parts]))
         return lambda: _apart(arrived(), [one.images for one in asked])
 
 
@@ -66,16 +68,18 @@ class MixedLane:
         root: the model's digest.
     """
 
-    def __init__(self, root: str, model: MixedModel, transfers: Transfers) -> None:
-        self.root, self.model, self.transfers = root, model, transfers
+    def __init__(self, root: str, model: MixedModel, transfers: Transfers, max_batch: int) -> None:
+        self.root, self.model, self.transfers, self.max_batch = root, model, transfers, max_batch
+        self.image_s = math.inf
 
     def start(self, asked: Sequence[Asked]) -> Callable[[], list[Scores]]:
         """Begin the forward pass of all images; what is returned waits for the scores of each request's classes."""
         subsets = [one.subset for one in asked if one.subset is not None]
         samples = [subset for subset, one in zip(subsets, asked, strict=True) for _ in range(one.images)]
         [pixels] = _sent(asked, self.transfers)
-        logits = self.model(pixels, stacked(samples, pixels.device))
-        arrived = self.transfers.fetch(logits)
+        masks = stacked(samples, pixels.device)
+        parts = zip(pixels.split(self.max_batch), masks.split(self.max_batch), strict=True)
+        arrived = self.transfers.fetch(_joined([self.model(*part) for part in parts]))
         return lambda: _chosen(arrived(), [one.images for one in asked], subsets)
 
 
@@ -83,7 +87,7 @@ class ProbeLane:
     """Requests that only ask whether the device computes."""
 
     def __init__(self, device: str) -> None:
-        self.device = device
+        self.device, self.image_s = device, math.inf
 
     def start(self, inputs: Sequence[None]) -> Callable[[], list[float]]:
         """Begin a sum; what is returned waits for it."""
@@ -94,6 +98,11 @@ class ProbeLane:
 def _sent(asked: Sequence[Asked], transfers: Transfers) -> list[Tensor]:
     """All images on the device, one tensor per input of the network."""
     return [transfers.send(parts) for parts in zip(*(one.pixels for one in asked), strict=True)]
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """The logits of a batch whose one request was larger than a forward pass takes."""
+    return parts[0] if len(parts) == 1 else torch.cat(tuple(parts))
 
 
 def _apart(logits: Float[Tensor, "images classes"], sizes: Sequence[int]) -> list[Scores]:

@@ -1,8 +1,10 @@
 """Images of many requests decoded beside the event loop, with as few turns between threads as can be.
 
 Python runs one thread at a time, and handing a request from one to the next takes longer than decoding a small
-image. So what arrives in one turn of the event loop goes to a thread together, and on to the device together;
-and a small request that finds the device idle goes straight to the device's own thread.
+image, or than a small model's forward pass. So what arrives in one turn of the event loop goes to a thread
+together, and on to the device together. A small request that finds the device idle goes straight to the device's
+own thread; and where model and images together take less than a millisecond, to none: what arrived in a turn of the
+loop is answered at its end (`docs/decisions/0008-threads.md`).
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from service.inference.batching import Batcher, Ticket
+from service.inference.batching import Batcher
+from service.inference.tickets import Lane, Ticket
 
 __all__ = ["Preparing"]
 
@@ -23,6 +26,15 @@ _AT_ONCE_S = 0.001
 
 _MORE_THREADS = 8
 """Requests that wait for each thread at work before another one is woken."""
+
+_QUICK_S = 0.0005
+"""What a forward pass of one image may take to be run without handing it over."""
+
+_HERE_S = 0.002
+"""What all of that may take in one turn of the event loop."""
+
+_SMALL_S = 0.0001
+"""What decoding a small image is thought to take."""
 
 
 class Preparing:
@@ -37,6 +49,8 @@ class Preparing:
         self._batcher, self._most = batcher, threads
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._waiting: deque[Ticket[Any]] = deque()
+        self._here: dict[Lane, list[Ticket[Any]]] = {}
+        self._here_s = 0.0
         self._lock, self._at_work, self._handing_over = threading.Lock(), 0, False
 
     def submit(self, ticket: Ticket[Any], *, small: bool) -> None:
@@ -46,10 +60,14 @@ class Preparing:
             ticket: of the request.
             small: whether it is prepared faster than it is handed to another thread.
         """
-        if small and not self._waiting and self._batcher.idle:
+        at_once = small and not self._waiting and self._batcher.idle
+        if at_once and self._fits_here(ticket):
+            self._here.setdefault(ticket.lane, []).append(ticket)
+        elif at_once and not self._here:
             self._batcher.put(ticket)
             return
-        self._waiting.append(ticket)
+        else:
+            self._waiting.append(ticket)
         if not self._handing_over:
             self._handing_over = True
             asyncio.get_running_loop().call_soon(self._hand_over)
@@ -58,11 +76,22 @@ class Preparing:
         """Prepare what waits, and end the threads."""
         self._threads.shutdown()
 
+    def _fits_here(self, ticket: Ticket[Any]) -> bool:
+        """Whether a request can be answered in this turn of the loop; counts it if so."""
+        takes = ticket.lane.image_s + _SMALL_S
+        if self._batcher.overlap or ticket.lane.image_s > _QUICK_S or self._here_s + takes > _HERE_S:
+            return False
+        self._here_s += takes
+        return True
+
     def _hand_over(self) -> None:
-        """Wake as many threads as what arrived in this turn of the loop is worth."""
+        """Answer what is answered here, and wake as many threads as what else arrived in this turn is worth."""
         self._handing_over = False
+        here, self._here, self._here_s = self._here, {}, 0.0
+        for tickets in here.values():
+            self._batcher.run_here(tickets)
         with self._lock:
-            wanted = min(self._most, 1 + len(self._waiting) // _MORE_THREADS)
+            wanted = min(self._most, len(self._waiting), 1 + len(self._waiting) // _MORE_THREADS)
             more, self._at_work = max(0, wanted - self._at_work), max(wanted, self._at_work)
         for _ in range(more):
             self._threads.submit(self._work)

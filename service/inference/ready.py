@@ -9,6 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
+
+from moda_core.errors import Overloaded, Unavailable
 from moda_core.inference.executables import Executable
 from moda_core.inference.mixing import Subset, subset
 from moda_core.modularity.composition import compose, composition_plan
@@ -16,15 +19,16 @@ from moda_core.modularity.measures import CompositionSize, composition_size, who
 from moda_core.modularity.models import Model, ModularModel, PatchedModel
 from moda_core.storage.registry import Registry
 from moda_core.structure.unitgraph import unit_graph
-from service.inference.batching import Lane
 from service.inference.cache import ByteCache
 from service.inference.device import Transfers
 from service.inference.forms import Forms
 from service.inference.lanes import MixedLane, OwnLane
+from service.inference.limits import Limits
 from service.inference.servables import Servable
+from service.inference.tickets import Lane
 from service.metrics import Metrics
 
-__all__ = ["ReadyModel", "ReadyModels"]
+__all__ = ["ReadyModel", "ReadyModels", "out_of_memory"]
 
 _Made = TypeVar("_Made")
 
@@ -40,11 +44,13 @@ class ReadyModel:
 
     Attributes:
         lane: where its requests wait for each other.
+        root: digest of the stored model that it is, or was composed of.
         size: what a composition keeps of its original; None for other models.
     """
 
     executable: Executable
     lane: Lane
+    root: str
     size: CompositionSize | None = None
 
 
@@ -63,9 +69,17 @@ class ReadyModels:
     """
 
     def __init__(
-        self, registry: Registry, *, forms: Forms, transfers: Transfers, cache_bytes: int, metrics: Metrics
+        self,
+        registry: Registry,
+        *,
+        forms: Forms,
+        transfers: Transfers,
+        cache_bytes: int,
+        limits: Limits,
+        metrics: Metrics,
     ) -> None:
         self._registry, self._forms, self._transfers, self._metrics = registry, forms, transfers, metrics
+        self._max_batch, self._max_loads, self._loads = limits.max_batch, limits.max_loads, 0
         self.cache: ByteCache[ReadyModel] = ByteCache(cache_bytes, lambda held: held.executable.size_bytes)
         self.sources: ByteCache[Model] = ByteCache(cache_bytes, _model_bytes)
         self.subsets: ByteCache[Subset] = ByteCache(_SUBSET_BYTES, lambda held: held.size_bytes)
@@ -97,9 +111,14 @@ class ReadyModels:
         source = await self._modular(servable)
         return await self._aside(lambda: _flops_ratio(servable, source))
 
+    def renew(self, root: str) -> None:
+        """Make the models of a root anew when they are asked for next; those that answer now finish."""
+        for key in [key for key, held in self.cache.items() if held.root == root]:
+            self.cache.discard(key)
+
     def close(self) -> None:
-        """Wait for what is being loaded, and end the thread."""
-        self._thread.shutdown()
+        """Wait for what is being loaded now, and end the thread."""
+        self._thread.shutdown(cancel_futures=True)
 
     async def _source(self, digest: str) -> Model:
         return await self.sources.get(digest, lambda: self._aside(lambda: self._registry.model(digest)))
@@ -110,8 +129,22 @@ class ReadyModels:
         return source
 
     async def _aside(self, work: Callable[[], _Made]) -> _Made:
-        """Do something in the thread that loads."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        """Do something in the thread that loads.
+
+        Raises:
+            Overloaded: when too much waits for it already.
+            Unavailable: when the device has no memory left for it.
+        """
+        if self._loads >= self._max_loads:
+            self._metrics.rejected("loads-full")
+            raise Overloaded(f"{self._loads} models wait to be loaded or composed", "try again a little later", 1)
+        self._loads += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory() from error
+        finally:
+            self._loads -= 1
 
     async def _made(self, servable: Servable) -> ReadyModel:
         started = time.perf_counter()
@@ -130,19 +163,24 @@ class ReadyModels:
             model = compose(source, servable.labels, servable.recipe.threshold)
             size = composition_size(model, self._known_overlaps(servable))
         built = self._forms.executable(servable.model, source, model)
-        return ReadyModel(built, OwnLane(built, self._transfers), size)
+        return ReadyModel(built, OwnLane(built, self._transfers, self._max_batch), servable.model, size)
 
     async def _made_mixed(self, servable: Servable, source: ModularModel) -> ReadyModel:
         started = time.perf_counter()
         built = await self._aside(lambda: self._forms.mixed(servable.model, source))
         self._metrics.made("mixed", time.perf_counter() - started)
-        return ReadyModel(built, MixedLane(servable.model, built, self._transfers))
+        return ReadyModel(built, MixedLane(servable.model, built, self._transfers, self._max_batch), servable.model)
 
     def _known_overlaps(self, servable: Servable) -> dict[str, dict[str, float]] | None:
         """What the model's modules share at its own threshold, measured when it was decomposed."""
         manifest = self._registry.manifest(servable.model)
         measured = servable.recipe is not None and servable.recipe.threshold == manifest.threshold
         return (manifest.overlaps or None) if measured else None
+
+
+def out_of_memory() -> Unavailable:
+    """The error of a device that has no room for a model or a batch."""
+    return Unavailable("the device is out of memory", "send fewer images at a time, or lower MODA_CACHE_BYTES")
 
 
 def _subset(servable: Servable, source: ModularModel) -> Subset:

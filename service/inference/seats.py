@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from moda_core.errors import ModaError
 from moda_core.inference.mixing import Subset
 from moda_core.specs import InputSpec
-from service.inference.batching import Lane
 from service.inference.ready import ReadyModel, ReadyModels
 from service.inference.servables import Servable
 from service.inference.tenants import Tenants
+from service.inference.tickets import Lane
 
 __all__ = ["Seat", "Seats"]
 
@@ -43,39 +43,40 @@ class Seats:
         self._models, self._tenants = models, tenants
         self._looking: dict[str, asyncio.Task[None]] = {}
 
-    def at_hand(self, servable: Servable) -> Seat | None:
+    def at_hand(self, servable: Servable, images: int) -> Seat | None:
         """A seat that needs no waiting for."""
         model = self._models.cache.find(servable.key)
         if model is not None:
-            return self._own(servable, model)
+            return self._own(servable, model, images)
         if servable.recipe is None:
             return None
         mixed, subset = self._models.cache.find(servable.mixed_key), self._models.subsets.find(servable.key)
-        return self._shared(servable, mixed, subset) if mixed and subset else None
+        return self._shared(servable, mixed, subset, images) if mixed and subset else None
 
-    async def made(self, servable: Servable) -> Seat:
+    async def made(self, servable: Servable, images: int) -> Seat:
         """A seat whose model is loaded first: one of its own for a stored model, a shared one for a composition.
 
         Raises:
             NotFound: when the model is no longer stored.
             StorageFailure: when it cannot be read.
+            Overloaded, Unavailable: when too much waits to be loaded, or there is no memory for it.
         """
         if servable.recipe is None:
-            return self._own(servable, await self._models.get(servable))
-        return self._shared(servable, *await self._models.mixed(servable))
+            return self._own(servable, await self._models.get(servable), images)
+        return self._shared(servable, *await self._models.mixed(servable), images)
 
     def close(self) -> None:
         """Look at nothing more."""
         for task in self._looking.values():
             task.cancel()
 
-    def _own(self, servable: Servable, model: ReadyModel) -> Seat:
+    def _own(self, servable: Servable, model: ReadyModel, images: int) -> Seat:
         if servable.recipe is not None:
-            self._tenants.asked(servable.model, servable.key)
+            self._tenants.asked(servable.model, servable.key, images)
         return Seat(servable.key, model.lane, model.executable.labels, model.executable.inputs)
 
-    def _shared(self, servable: Servable, model: ReadyModel, subset: Subset) -> Seat:
-        if self._tenants.asked(servable.model, servable.key) and servable.key not in self._looking:
+    def _shared(self, servable: Servable, model: ReadyModel, subset: Subset, images: int) -> Seat:
+        if self._tenants.asked(servable.model, servable.key, images) and servable.key not in self._looking:
             self._looking[servable.key] = asyncio.ensure_future(self._look(servable))
         return Seat(servable.mixed_key, model.lane, subset.labels, model.executable.inputs, subset)
 
@@ -86,5 +87,6 @@ class Seats:
                 ratio = await self._models.flops_ratio(servable)
                 if self._tenants.would_pay(servable.model, servable.key, ratio, self._models.compose_ms):
                     await self._models.get(servable)
+                    self._tenants.made(servable.model, servable.key)
         finally:
             del self._looking[servable.key]

@@ -29,21 +29,29 @@ _FIXED = 0.5
 class _Root:
     """What was asked of one root lately, and what its forward passes took."""
 
-    recent: deque[str] = field(default_factory=deque)
-    counts: Counter[str] = field(default_factory=Counter)
+    recent: deque[tuple[str, int]] = field(default_factory=deque)
+    requests: Counter[str] = field(default_factory=Counter)
+    images: Counter[str] = field(default_factory=Counter)
+    all_images: int = 0
+    made: Counter[str] = field(default_factory=Counter)
     times: ForwardTimes = field(default_factory=ForwardTimes)
     images_per_turn: float = 1.0
 
-    def count(self, key: str) -> int:
+    def count(self, key: str, images: int) -> int:
         """Count a request; how many of the window's are for the same subset."""
-        self.recent.append(key)
-        self.counts[key] += 1
+        self._add(key, 1, images)
+        self.recent.append((key, images))
         if len(self.recent) > WINDOW:
-            oldest = self.recent.popleft()
-            self.counts[oldest] -= 1
-            if not self.counts[oldest]:
-                del self.counts[oldest]
-        return self.counts[key]
+            oldest, its_images = self.recent.popleft()
+            self._add(oldest, -1, -its_images)
+        return self.requests[key]
+
+    def _add(self, key: str, requests: int, images: int) -> None:
+        self.all_images += images
+        self.images[key] += images
+        self.requests[key] += requests
+        if not self.requests[key]:
+            del self.requests[key], self.images[key]
 
     def line(self) -> ForwardLine | None:
         """What forward passes take; None before the first."""
@@ -59,9 +67,16 @@ class Tenants:
     def __init__(self) -> None:
         self._roots: OrderedDict[str, _Root] = OrderedDict()
 
-    def asked(self, root: str, key: str) -> bool:
+    def asked(self, root: str, key: str, images: int) -> bool:
         """Count a request for a composition; whether it is time to look if its own model would pay."""
-        return self._root(root).count(key) % LOOK_EVERY == 0
+        return self._root(root).count(key, images) % LOOK_EVERY == 0
+
+    def made(self, root: str, key: str) -> None:
+        """A composition got its own model; should it be evicted, the next one must pay for both."""
+        known = self._root(root)
+        known.made[key] += 1
+        if len(known.made) > WINDOW:
+            known.made.clear()
 
     def ran(self, root: str, images: int, seconds: float) -> None:
         """A batch of many subsets of a root has run."""
@@ -80,14 +95,14 @@ class Tenants:
         """
         known = self._root(root)
         line = known.line()
-        if line is None or not known.recent:
+        if line is None or not known.all_images:
             return False
         traffic = Traffic(
-            images=len(known.recent),
-            share=known.counts[key] / len(known.recent),
+            images=known.all_images,
+            share=known.images[key] / known.all_images,
             batch=max(1.0, known.images_per_turn),
         )
-        return pays(line, traffic, flops_ratio, compose_ms)
+        return pays(line, traffic, flops_ratio, compose_ms * (1 + known.made[key]))
 
     def _root(self, digest: str) -> _Root:
         known = self._roots.setdefault(digest, _Root())

@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from service.inference.batching import Batcher, Outcome, Ticket
+from service.inference.batching import Batcher
+from service.inference.tickets import Outcome, Ticket
 
 
 class Doubling:
     """Doubles numbers, and remembers which came together; a batch waits until the lane is open."""
+
+    image_s = float("inf")
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -24,6 +27,8 @@ class Doubling:
 
 
 class Failing:
+    image_s = float("inf")
+
     def __init__(self, *, late: bool) -> None:
         self.late = late
 

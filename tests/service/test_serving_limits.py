@@ -20,13 +20,15 @@ from serving import encode as encoded
 from serving import modular_model, png, problem, serving
 
 from service.app import create_app
-from service.inference.batching import Ticket
+from service.inference.tickets import Ticket
 from service.settings import Settings
 from worker.embedded import free_port
 
 
 class Gate:
     """A lane whose only batch holds the device until it is opened."""
+
+    image_s = float("inf")
 
     def __init__(self) -> None:
         self.entered, self.opened = threading.Event(), threading.Event()

@@ -88,7 +88,7 @@ def tenants(images: int, ms: float) -> Tenants:
 def test_the_only_subset_of_its_root_is_worth_its_own_model():
     known = tenants(1, 20.0)
     for _ in range(100):
-        known.asked("root", "only")
+        known.asked("root", "only", 1)
     assert known.would_pay("root", "only", 0.3, 50.0)
     assert not known.would_pay("root", "only", 0.3, 1e6)
     assert not known.would_pay("root", "only", 1.0, 50.0)
@@ -98,22 +98,22 @@ def test_one_of_a_thousand_is_not():
     known = tenants(32, 370.0)
     known.ran("root", 1, 0.02)
     for number in range(WINDOW):
-        known.asked("root", f"subset {number % 1000}")
+        known.asked("root", f"subset {number % 1000}", 1)
     assert not known.would_pay("root", "subset 3", 0.3, 50.0)
 
 
 def test_what_was_asked_long_ago_is_forgotten():
     known = tenants(1, 20.0)
     for _ in range(100):
-        known.asked("root", "once")
+        known.asked("root", "once", 1)
     assert known.would_pay("root", "once", 0.3, 50.0)
     for _ in range(WINDOW):
-        known.asked("root", "now")
+        known.asked("root", "now", 1)
     assert not known.would_pay("root", "once", 0.3, 50.0)
 
 
 def test_before_anything_ran_nothing_is_known():
     known = Tenants()
-    looks = [known.asked("root", "one") for _ in range(3 * LOOK_EVERY)]
+    looks = [known.asked("root", "one", 1) for _ in range(3 * LOOK_EVERY)]
     assert [number + 1 for number, look in enumerate(looks) if look] == [LOOK_EVERY, 2 * LOOK_EVERY, 3 * LOOK_EVERY]
     assert not known.would_pay("root", "one", 0.1, 1.0)
