@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -15,14 +14,12 @@ from starlette.concurrency import run_in_threadpool
 
 from moda_core.errors import InvalidInput, UnsupportedType
 from service.answers import prediction_answer
-from service.api.dependencies import ServiceParts, parts_of_app
+from service.api.asking import predicted
+from service.api.dependencies import parts_of_app
 from service.api.forms import parts_of
-from service.api.patience import unless_gone
 from service.inference.decoding import EncodedImage, from_base64
 from service.inference.engine import Prediction
-from service.inference.servables import Servable
 from service.schemas import PredictionList, PredictRequest
-from service.telemetry import note, server_timing
 
 __all__ = ["answer", "router"]
 
@@ -95,30 +92,12 @@ async def answer(request: Request) -> Response:
     parts = parts_of_app(request.app)
     timeout_s, asked = _timeout(request), await _asked(request)
     meant = await parts.servables.find(asked.model, asked.classes, asked.threshold)
-    predicted = await unless_gone(request, parts.engine.predict(meant, asked.images, timeout_s=timeout_s))
-    if predicted is None:
-        parts.metrics.rejected("gone")
-        return Response(status_code=499)
-    return _rendered(request, parts, meant, predicted)
 
+    async def write(found: Prediction) -> Response:
+        answer = prediction_answer(meant, found.labels, found.probabilities)
+        return Response(answer.model_dump_json(), media_type="application/json")
 
-def _rendered(request: Request, parts: ServiceParts, meant: Servable, predicted: Prediction) -> Response:
-    """The answer as JSON, and where its time went."""
-    begun = time.perf_counter()
-    body = prediction_answer(meant, predicted.labels, predicted.probabilities).model_dump_json()
-    encode = time.perf_counter() - begun
-    parts.metrics.encoded(encode)
-    stages = predicted.stages
-    note(
-        request.scope,
-        model_digest=meant.model,
-        images=len(predicted.probabilities),
-        batch_size=stages.batch,
-        queue_ms=round(1e3 * stages.queue, 3),
-        infer_ms=round(1e3 * stages.forward, 3),
-    )
-    timing = server_timing(decode=stages.decode, queue=stages.queue, forward=stages.forward, encode=encode)
-    return Response(body, media_type="application/json", headers={"Server-Timing": timing})
+    return await predicted(request, parts, meant, asked.images, write, timeout_s=timeout_s)
 
 
 def _timeout(request: Request) -> float | None:

@@ -10,8 +10,9 @@ from starlette.concurrency import run_in_threadpool
 
 from moda_core.errors import Unavailable
 from moda_core.storage.registry import Registry
+from service.api.asking import predicted
 from service.api.dependencies import Parts, ServiceParts
-from service.inference.engine import Image
+from service.inference.engine import Image, Prediction
 from service.oip.bodies import unpacked_body
 from service.oip.images import encoded_images, raw_images
 from service.oip.outputs import check_outputs, inference_response
@@ -84,9 +85,9 @@ async def version_ready(name: str, version: str, parts: Parts) -> ModelReady:
 
 
 @router.post("/{name}/infer", openapi_extra=_BODY, response_model=InferenceResponse, responses=_ANSWERS)
-async def model_infer(name: str, sent: _Sent, parts: Parts) -> Response:
+async def model_infer(name: str, request: Request, sent: _Sent, parts: Parts) -> Response:
     """Classify images. The answer names the digest that gave it, whatever was loaded meanwhile."""
-    return await _inferred(parts, sent, name)
+    return await _inferred(request, parts, sent, name)
 
 
 @router.post(
@@ -95,9 +96,9 @@ async def model_infer(name: str, sent: _Sent, parts: Parts) -> Response:
     response_model=InferenceResponse,
     responses=_ANSWERS,
 )
-async def version_infer(name: str, version: str, sent: _Sent, parts: Parts) -> Response:
+async def version_infer(name: str, version: str, request: Request, sent: _Sent, parts: Parts) -> Response:
     """The same by one version, by its number."""
-    return await _inferred(parts, sent, name, version)
+    return await _inferred(request, parts, sent, name, version)
 
 
 async def _settled(parts: ServiceParts, name: str, version: str | None) -> Target:
@@ -147,7 +148,9 @@ async def _ready(parts: ServiceParts, name: str, version: str | None = None) -> 
     return ModelReady(name=name, ready=True)
 
 
-async def _inferred(parts: ServiceParts, sent: SentRequest, name: str, version: str | None = None) -> Response:
+async def _inferred(
+    request: Request, parts: ServiceParts, sent: SentRequest, name: str, version: str | None = None
+) -> Response:
     check_outputs(sent.asked)
     target = await _settled(parts, name, version)
     wanted = sent.asked.parameters
@@ -158,5 +161,8 @@ async def _inferred(parts: ServiceParts, sent: SentRequest, name: str, version: 
     else:
         images = await run_in_threadpool(raw_images, sent, parts.settings.max_pixels)
     timeout_s = wanted.timeout and wanted.timeout / 1e6
-    predicted = await parts.engine.predict(target.meant, images, timeout_s=timeout_s)
-    return await run_in_threadpool(inference_response, name, target, sent.asked, predicted)
+
+    async def write(found: Prediction) -> Response:
+        return await run_in_threadpool(inference_response, name, target, sent.asked, found)
+
+    return await predicted(request, parts, target.meant, images, write, timeout_s=timeout_s)
