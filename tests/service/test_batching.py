@@ -156,3 +156,37 @@ def test_closing_answers_what_is_queued():
         return [(await one.answer).output for one in tickets]
 
     assert run(scenario) == [10, 12, 14]
+
+
+def test_what_has_no_images_goes_before_all_that_wait():
+    async def scenario(batcher: Batcher) -> list[str]:
+        order: list[str] = []
+        lanes = {name: Doubling() for name in ("work", "probe")}
+        for name, lane in lanes.items():
+            lane.batches = type("Log", (list,), {"append": lambda _, batch, name=name: order.append(name)})()
+        blocked = Doubling()
+        first = await occupied(batcher, blocked)
+        waiting = [ticket(lanes["work"], number, 4) for number in range(3)] + [ticket(lanes["probe"], 9, 0)]
+        for one in waiting:
+            batcher.put(one)
+        blocked.open.set()
+        await asyncio.gather(first.answer, *(one.answer for one in waiting))
+        return order
+
+    assert run(scenario) == ["probe", "work", "work", "work"]
+
+
+def test_a_lane_that_returns_too_few_answers_is_an_error_and_the_device_goes_on():
+    class Short(Doubling):
+        def start(self, inputs: Sequence[int]) -> Callable[[], list[int]]:
+            return lambda: [1] * (len(inputs) - 1)
+
+    async def scenario(batcher: Batcher) -> int:
+        broken, lane = ticket(Short(), 1), ticket(Doubling(), 4)
+        batcher.put(broken)
+        with pytest.raises(ValueError, match="shorter"):
+            await broken.answer
+        batcher.put(lane)
+        return (await lane.answer).output
+
+    assert run(scenario) == 8

@@ -107,3 +107,33 @@ def test_what_is_dropped_is_made_again():
         return log, cache.used_bytes
 
     assert asyncio.run(scenario()) == (["aa", "aa"], 0)
+
+
+def test_a_value_above_the_bound_is_shared_while_it_is_in_use():
+    async def scenario() -> tuple[list[str], int, bool]:
+        cache, log = ByteCache[str](3, len), []
+        with cache.in_use("large"), cache.in_use("large"):
+            for _ in range(3):
+                await cache.get("large", made("large", log))
+            assert cache.find("large") == "large"
+        return log, cache.used_bytes, "large" in cache or cache.find("large") is not None
+
+    assert asyncio.run(scenario()) == (["large"], 0, False)
+
+
+def test_what_is_in_use_is_not_evicted_and_what_is_discarded_stays_pinned():
+    async def scenario() -> list[bool]:
+        cache, log = ByteCache[str](4, len), []
+        await cache.get("aa", made("aa", log))
+        with cache.in_use("aa"):
+            for key in ("bb", "cc"):
+                await cache.get(key, made(key, log))
+            kept = ["aa" in cache, "bb" in cache, "cc" in cache]
+        cache.pin("aa")
+        cache.discard("aa")
+        await cache.get("aa", made("aa", log))
+        for key in ("dd", "ee", "ff"):
+            await cache.get(key, made(key, log))
+        return [*kept, "aa" in cache]
+
+    assert asyncio.run(scenario()) == [True, False, True, True]

@@ -9,16 +9,19 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 
 import httpx
 import pytest
+import torch
 from serving import encode as encoded
 from serving import modular_model, png, problem, serving
 
+from moda_core.data.images import decode
+from moda_core.modularity.networks import network, predict
 from service.app import create_app
 from service.inference.tickets import Ticket
 from service.settings import Settings
@@ -108,6 +111,15 @@ def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits(busy: Busy)
     assert len(busy.predict(9).json()["predictions"]) == 9
 
 
+def test_a_request_larger_than_a_batch_is_answered_in_several_passes(busy: Busy):
+    images = [png(number) for number in range(70)]
+    files = [("image", (f"{number}.png", image)) for number, image in enumerate(images)]
+    answer = busy.http.post("/predict", data={"model": "animals"}, files=files).json()
+    expected = predict(network(modular_model()), [decode(image) for image in images])
+    found = torch.tensor([one["probabilities"] for one in answer["predictions"]])
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
 def test_a_request_is_given_up_when_its_time_is_up(busy: Busy):
     with busy.held():
         begun = time.monotonic()
@@ -123,13 +135,24 @@ def test_what_is_no_length_of_time_is_refused(busy: Busy, given: str):
     assert document["field"] == "X-Request-Timeout-Seconds"
 
 
-def test_a_caller_that_hangs_up_leaves_the_queue(busy: Busy):
+def raw_request() -> tuple[str, bytes]:
+    return "POST /predict?model=animals", png()
+
+
+def protocol_request() -> tuple[str, bytes]:
+    pixels = {"name": "images", "datatype": "UINT8", "shape": [1, 1, 16, 16], "data": [7] * 256}
+    return "POST /v2/models/animals/infer", json.dumps({"inputs": [pixels]}).encode()
+
+
+@pytest.mark.parametrize("request_of", [raw_request, protocol_request])
+def test_a_caller_that_hangs_up_leaves_the_queue(busy: Busy, request_of: Callable[[], tuple[str, bytes]]):
     before, gone = (
         busy.metric('moda_images_predicted_total{lane="own"}'),
         busy.metric('moda_rejected_total{reason="gone"}'),
     )
-    body = png()
-    head = f"POST /predict?model=animals HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: {len(body)}\r\n\r\n"
+    line, body = request_of()
+    kind = "image/png" if body.startswith(b"\x89PNG") else "application/json"
+    head = f"{line} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
     with busy.held():
         with socket.create_connection((busy.http.base_url.host, busy.http.base_url.port)) as caller:
             caller.sendall(head.encode() + body)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from service.inference.batching import Batcher
+from service.inference.preparing import Preparing
+from service.inference.tickets import Ticket
+
+
+class Noting:
+    """Notes in which thread its batches ran, and what was in them."""
+
+    def __init__(self, image_s: float) -> None:
+        self.image_s, self.batches = image_s, list[tuple[str, list[object]]]()
+
+    def start(self, inputs: Sequence[object]) -> Callable[[], Sequence[object]]:
+        self.batches.append((threading.current_thread().name, list(inputs)))
+        return lambda: inputs
+
+
+@pytest.fixture
+def preparing():
+    batcher = Batcher(max_batch=32)
+    made = Preparing(batcher)
+    yield made
+    made.close()
+    batcher.close()
+
+
+def answers(preparing: Preparing, lane: Noting, makes: Sequence[Callable[[], object]], *, small: bool) -> list[object]:
+    async def scenario() -> list[object]:
+        loop = asyncio.get_running_loop()
+        tickets = [Ticket(lane, make, 1, loop.create_future()) for make in makes]
+        for ticket in tickets:
+            preparing.submit(ticket, small=small)
+        done = await asyncio.gather(*(ticket.answer for ticket in tickets), return_exceptions=True)
+        return [one if isinstance(one, Exception) else one.output for one in done]
+
+    return asyncio.run(scenario())
+
+
+def noted(value: int) -> Callable[[], tuple[str, int]]:
+    return lambda: (threading.current_thread().name, value)
+
+
+def test_what_is_quick_and_small_is_answered_together_by_the_loop_itself(preparing: Preparing):
+    lane = Noting(image_s=0.00001)
+    found = answers(preparing, lane, [noted(number) for number in range(5)], small=True)
+    assert found == [("MainThread", number) for number in range(5)]
+    assert [(thread, len(batch)) for thread, batch in lane.batches] == [("MainThread", 5)]
+
+
+def test_no_more_than_two_milliseconds_of_it_at_a_time(preparing: Preparing):
+    lane = Noting(image_s=0.0004)
+    found = answers(preparing, lane, [noted(number) for number in range(20)], small=True)
+    assert sorted(value for _, value in found) == list(range(20))
+    here = [len(batch) for thread, batch in lane.batches if thread == "MainThread"]
+    assert here == [4]
+
+
+@pytest.mark.parametrize("image_s", [0.01, float("inf")])
+def test_a_slow_or_unknown_model_has_the_devices_thread_even_for_a_small_image(preparing: Preparing, image_s: float):
+    lane = Noting(image_s)
+    assert answers(preparing, lane, [noted(1)], small=True) == [("device", 1)]
+    assert lane.batches[0][0] == "device"
+
+
+def test_large_images_are_decoded_in_threads_of_their_own(preparing: Preparing):
+    lane = Noting(image_s=0.00001)
+    found = answers(preparing, lane, [noted(number) for number in range(40)], small=False)
+    assert [value for _, value in found] == list(range(40))
+    assert {thread.rsplit("_", 1)[0] for thread, _ in found} == {"decode"}
+    assert {thread for thread, _ in lane.batches} == {"device"}
+
+
+@pytest.mark.parametrize("small", [False, True])
+@pytest.mark.parametrize("image_s", [0.00001, 0.01])
+def test_a_request_that_cannot_be_prepared_fails_alone(preparing: Preparing, small: bool, image_s: float):
+    def broken() -> object:
+        raise ValueError("no image")
+
+    found = answers(preparing, Noting(image_s), [noted(1), broken, noted(2)], small=small)
+    assert [found[0][1], found[2][1]] == [1, 2]
+    assert isinstance(found[1], ValueError)
