@@ -10,9 +10,10 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.serving.contestants import service_command
 from moda_core.errors import Unavailable
 from service.processes import Child, last_lines
-from service.up import free_port, service_command, wait_until_ready
+from service.up import free_port, wait_until_ready
 
 __all__ = ["Service", "metric", "served"]
 
@@ -84,9 +85,7 @@ def served(home: Path, *, threads: int, settings: Mapping[str, str] | None = Non
         **(settings or {}),
     }
     log = home / f"service-{port}.log"
-    service = Service(
-        Child("service", service_command("127.0.0.1", port), environment=lambda: environment, log=log), port
-    )
+    service = Service(Child("service", service_command(port), environment=lambda: environment, log=log), port)
     service.child.start()
     try:
         wait_until_ready(service.url, look=service.look, log=log)
