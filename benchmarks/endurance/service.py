@@ -13,7 +13,7 @@ import httpx
 from benchmarks.serving.contestants import service_command
 from moda_core.errors import Unavailable
 from service.processes import Child, last_lines
-from service.up import free_port, wait_until_ready
+from service.up import allocator, free_port, wait_until_ready
 
 __all__ = ["Service", "metric", "served"]
 
@@ -77,6 +77,7 @@ def served(home: Path, *, threads: int, settings: Mapping[str, str] | None = Non
     """
     port = free_port()
     environment = {
+        **allocator(),
         "OMP_NUM_THREADS": str(threads),
         "OMP_WAIT_POLICY": "PASSIVE",
         "MODA_HOME": str(home),
