@@ -9,7 +9,7 @@ PYTHONS := python3 python3.12 python3.11 python3.13 python3.14 python
 BENCHMARKS := $(notdir $(basename $(wildcard benchmarks/exactness.py benchmarks/compose.py benchmarks/executables.py benchmarks/tenants.py benchmarks/training_overhead.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up browser test lint format types check openapi bench bench-serving gpu results compose-test lock clean
+.PHONY: help install demo up browser test lint format types check openapi bench bench-serving soak overload gpu results compose-test lock clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='--options of the program that it runs']"
@@ -78,6 +78,12 @@ bench: $(INSTALLED) ## the benchmarks, one after the other (long; one alone: pyt
 # Each peer gets an environment of its own below build/, once; wrk is installed where root can.
 bench-serving: $(INSTALLED) ## our service beside LitServe, BentoML and Ray Serve (half an hour; ARGS=--quick: some minutes)
 	@$(BIN)/python -m benchmarks.serving $(ARGS)
+
+soak: $(INSTALLED) ## 100,000 requests over 300 subsets, and 1,000 loads: does memory stay (ten minutes; ARGS='--requests 3000')
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
+
+overload: $(INSTALLED) ## ten times as many requests as one process can answer, for a minute (ARGS='--seconds 6')
+	@$(BIN)/python -m benchmarks.overload $(ARGS)
 
 gpu: $(INSTALLED) ## measure what has no result yet, until the time is up (ARGS='--minutes 60 --data cifar10=cifar10.npz')
 	@$(BIN)/python -m experiments.gpu $(ARGS)

@@ -16,7 +16,7 @@ import pytest
 
 from moda_core.errors import Conflict, InvalidInput, Unavailable
 from service.processes import Child, Tree, last_lines, python
-from service.up import Place, free_port, run, wait_until_ready
+from service.up import Place, _parts, free_port, run, wait_until_ready
 
 ROOT = Path(__file__).parents[2]
 WAITS = "import time; print('here', flush=True); time.sleep(60)"
@@ -177,6 +177,18 @@ def test_a_part_that_ends_is_reported_and_started_again_until_it_ends_too_often(
         part.status = 3
         with pytest.raises(Unavailable, match="3 times within a minute"):
             tree.look()
+
+
+@pytest.mark.parametrize("callers", [None, "7"])
+def test_the_service_has_few_arenas_unless_the_caller_says_otherwise(
+    callers: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    if callers:
+        monkeypatch.setenv("MALLOC_ARENA_MAX", callers)
+    parts = _parts(Place(home=tmp_path, redis_url="redis://127.0.0.1:1/0"), 8000)
+    given = {part.name: part._environment().get("MALLOC_ARENA_MAX") for part in parts if isinstance(part, Child)}
+    assert given == {"worker": None, "service": callers or "2"}
 
 
 def test_a_taken_port_is_a_conflict(tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""What an executable holds is free at once when it is dropped: no bound on memory can wait for the garbage collector."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+
+import pytest
+from serving import modular_model, patched_model, trained_model
+from torch import nn
+
+from moda_core.inference.executables import Form, executable
+from moda_core.modularity.composition import compose
+from moda_core.modularity.models import Model
+
+MODELS: dict[str, Callable[[], Model]] = {
+    "whole": trained_model,
+    "composed": lambda: compose(modular_model(), ["cat", "dog"]),
+    "patched": patched_model,
+}
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("form", ["plain", "folded", "bf16"])
+def test_a_dropped_executable_holds_nothing_for_the_collector(form: Form, kind: str) -> None:
+    model = MODELS[kind]()
+    made = executable(model, form)
+    network = made._run
+    assert isinstance(network, nn.Module)
+    parts = [weakref.ref(part) for part in (*network.modules(), *network.parameters())]
+    del model, made, network
+    assert len(parts) > 10
+    assert sum(part() is not None for part in parts) == 0
