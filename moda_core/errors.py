@@ -25,6 +25,8 @@ decided at the doors, by class.
 
 from __future__ import annotations
 
+from moda_core.shown import shown
+
 __all__ = [
     "Cancelled",
     "Conflict",
@@ -46,13 +48,6 @@ __all__ = [
     "Untraceable",
 ]
 
-_SHOWN_CHARACTERS = 120
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
-
 
 class ModaError(Exception):
     """Base of every error that MODA raises on purpose."""
@@ -69,7 +64,7 @@ class InvalidInput(ModaError):
     """
 
     def __init__(self, field: str, value: object, problem: str, remedy: str) -> None:
-        super().__init__(f"{field}: {problem} (got {_shown(value)}); {remedy}")
+        super().__init__(f"{field}: {problem} (got {shown(value)}); {remedy}")
         self.field, self.value, self.problem, self.remedy = field, value, problem, remedy
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
@@ -102,7 +97,7 @@ class NotFound(ModaError):
     """
 
     def __init__(self, kind: str, name: str, remedy: str) -> None:
-        super().__init__(f"there is no {kind} {_shown(name)}; {remedy}")
+        super().__init__(f"there is no {kind} {shown(name)}; {remedy}")
         self.kind, self.name, self.remedy = kind, name, remedy
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:

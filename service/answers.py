@@ -36,13 +36,17 @@ def prediction_answer(
     meant: Servable, labels: Sequence[str], probabilities: Sequence[Sequence[float]]
 ) -> PredictionList:
     """One prediction per image, in the order of the caller's classes; `labels` name the columns."""
-    order = [labels.index(label) for label in meant.classes]
+    columns = meant.columns(labels)
     return PredictionList(
         model=meant.model,
         composition=meant.recipe.id if meant.recipe else None,
         classes=list(meant.classes),
-        predictions=[_prediction([row[column] for column in order], meant.classes) for row in probabilities],
+        predictions=[_prediction(_ordered(row, columns), meant.classes) for row in probabilities],
     )
+
+
+def _ordered(row: Sequence[float], columns: Sequence[int] | None) -> list[float]:
+    return list(row) if columns is None else [row[column] for column in columns]
 
 
 def _prediction(row: list[float], classes: Sequence[str]) -> Prediction:

@@ -117,10 +117,16 @@ def composition_source(registry: Registry, recipe: Composition, stored: BlobRef 
         registry,
         key=recipe.id,
         find=partial(registry.composition_file, recipe.id),
-        keep=partial(registry.put_composition_file, recipe.id),
+        keep=partial(_keep, registry, recipe),
         encode=lambda: _composed(registry, recipe),
         stored=stored,
     )
+
+
+def _keep(registry: Registry, recipe: Composition, data: bytes, file_format: FileFormat) -> BlobRef:
+    """Keep a composition's file beside its recipe, which comes first: a module may never have been composed before."""
+    registry.put_composition(recipe)
+    return registry.put_composition_file(recipe.id, data, file_format)
 
 
 def _composed(registry: Registry, recipe: Composition) -> bytes:

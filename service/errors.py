@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from moda_core.errors import (
@@ -33,9 +34,10 @@ from moda_core.errors import (
     UnsupportedType,
     Untraceable,
 )
+from moda_core.shown import SHOWN_CHARACTERS, shown
 from service.schemas import ErrorItem, Problem
 
-__all__ = ["PROBLEM_RESPONSES", "STATUS", "handler_of", "install", "problem_response", "status_of"]
+__all__ = ["CLIENT_GONE", "PROBLEM_RESPONSES", "STATUS", "handler_of", "install", "problem_response", "status_of"]
 
 # What each error means to a client: status, code. The nearest class of an error decides.
 STATUS: dict[type[ModaError], tuple[int, str]] = {
@@ -59,9 +61,12 @@ STATUS: dict[type[ModaError], tuple[int, str]] = {
     DeadlineExceeded: (504, "deadline-exceeded"),
 }
 
+CLIENT_GONE = 499
+"""The status of a request whose client hung up before it was answered, as nginx counts them."""
+
 _HTTP_CODES = {404: "no-such-route", 405: "method-not-allowed", 413: "too-large", 416: "range-not-satisfiable"}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
-_SHOWN_CHARACTERS = 120
+_MOST_ITEMS = 50
 _RETRY_AFTER_S = "5"
 _INFERENCE_PROTOCOL = "/v2"
 
@@ -127,8 +132,13 @@ def _shown(value: object) -> str | int | float | bool | None:
         return value
     if isinstance(value, int):
         return f"a whole number of {value.bit_length()} bits"
-    text = _printable(value if isinstance(value, str) else repr(value))
-    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+    return _cut(value if isinstance(value, str) else shown(value))
+
+
+def _cut(text: str) -> str:
+    """The beginning of a text, printable."""
+    text = _printable(text[: SHOWN_CHARACTERS + 1])
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
 def _on_moda_error(request: Request, error: Exception) -> Response:
@@ -155,8 +165,8 @@ def _field(location: Sequence[str | int]) -> str:
 def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     items = [
-        ErrorItem(field=_printable(_field(one["loc"])), value=_shown(one.get("input")), detail=_printable(one["msg"]))
-        for one in error.errors()[:50]
+        ErrorItem(field=_cut(_field(one["loc"])), value=_shown(one.get("input")), detail=_printable(one["msg"]))
+        for one in error.errors()[:_MOST_ITEMS]
     ]
     detail = "; ".join(f"{item.field}: {item.detail}" for item in items[:5])
     first = items[0]
@@ -180,6 +190,8 @@ def _on_http_error(request: Request, error: Exception) -> Response:
         return _on_moda_error(request, _storage_failure(cause))
     if isinstance(cause, ModaError):
         return _on_moda_error(request, cause)
+    if isinstance(cause, ClientDisconnect):
+        return _on_hang_up(request, cause)
     if error.status_code == HTTPStatus.BAD_REQUEST:
         # A body that cannot be parsed is a bad request like any other: 400 is kept for files and images.
         remedy = "see /docs for what this request takes"
@@ -191,6 +203,12 @@ def _on_http_error(request: Request, error: Exception) -> Response:
         405: f"{request.method} is not possible at {request.url.path}; see /docs",
     }
     return problem_response(request, status, code, details.get(status, str(error.detail)), headers=error.headers)
+
+
+def _on_hang_up(request: Request, error: Exception) -> Response:
+    """Nobody reads this: it is what the log and the counters have."""
+    del request, error
+    return Response(status_code=CLIENT_GONE)
 
 
 def _on_os_error(request: Request, error: Exception) -> Response:
@@ -211,6 +229,7 @@ _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Response]] = {
     RequestValidationError: _on_validation_error,
     HTTPException: _on_http_error,
     OSError: _on_os_error,
+    ClientDisconnect: _on_hang_up,
 }
 
 

@@ -1,4 +1,4 @@
-"""Downloads in every format: what has to be exported first is made by another process, one at a time.
+"""Downloads in every format: what is derived first is made once, and what is exported, by another process, one at a time.
 
 Tracing a model replaces the call of every module in its process, and holds the interpreter for half a second at
 a time: predictions must not wait for that, nor run beside it.
@@ -44,10 +44,10 @@ class Exports:
         Raises:
             NotExportable: when it cannot be written in this format, or would answer differently.
             Overloaded: when too many others wait.
-        Unavailable: when the export took too long or was killed.
+            Unavailable: when the export took too long or was killed.
         """
-        if file_format == "safetensors":
-            return await run_in_threadpool(source.safetensors)
+        if file_format == "safetensors" and source.stored:
+            return File(source.stored)
         kept = await run_in_threadpool(source.kept, file_format)
         if kept is not None:
             return kept
@@ -63,22 +63,29 @@ class Exports:
     def _made_once(self, source: Source, file_format: FileFormat) -> asyncio.Task[File]:
         key = source.key, file_format
         if key not in self._making:
-            if len(self._making) >= _MOST_WAITING:
+            exports = sum(wanted != "safetensors" for _, wanted in self._making)
+            if file_format != "safetensors" and exports >= _MOST_WAITING:
                 raise Overloaded(f"{_MOST_WAITING} exports are waiting already", _REMEDY, _RETRY_AFTER_S)
-            task = asyncio.create_task(self._made(source, file_format))
+            made = self._encoded(source) if file_format == "safetensors" else self._made(source, file_format)
+            task = asyncio.create_task(made)
             task.add_done_callback(lambda _: self._making.pop(key))
             self._making[key] = task
         return self._making[key]
 
+    async def _encoded(self, source: Source) -> File:
+        return await run_in_threadpool(source.safetensors)
+
     async def _made(self, source: Source, file_format: FileFormat) -> File:
         async with self._one:
-            return await run_in_threadpool(source.derived, file_format, partial(self._exported, source, file_format))
+            whole = await self.file(source, "safetensors")
+            exported = partial(self._exported, source, whole, file_format)
+            return await run_in_threadpool(source.derived, file_format, exported)
 
-    def _exported(self, source: Source, file_format: FileFormat) -> bytes:
+    def _exported(self, source: Source, whole: File, file_format: FileFormat) -> bytes:
         if self._closed:
             raise Unavailable("the service is stopping", _REMEDY)
         with TemporaryDirectory(prefix="moda-export-") as folder:
-            given, made = _given(source, Path(folder)), Path(folder, "made")
+            given, made = _given(source, whole, Path(folder)), Path(folder, "made")
             self._run(python("service.export_process", file_format, str(given), str(made)))
             return made.read_bytes()
 
@@ -99,14 +106,13 @@ class Exports:
         _check(process.returncode, said)
 
 
-def _given(source: Source, folder: Path) -> Path:
+def _given(source: Source, whole: File, folder: Path) -> Path:
     """The model's safetensors file: the store's, or a copy of what the store could not take."""
-    file = source.safetensors()
-    if file.data is None:
-        return source.registry.blob_path(file.blob)
+    if whole.data is None:
+        return source.registry.blob_path(whole.blob)
     path = folder / "model.safetensors"
     with storing(path):
-        path.write_bytes(file.data)
+        path.write_bytes(whole.data)
     return path
 
 

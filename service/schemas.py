@@ -57,17 +57,29 @@ JobKind = Literal["train", "decompose", "replace", "evaluate", "import"]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Links = dict[str, str]
 
+MAX_REFERENCE = 200
+"""Characters of a reference."""
+
+MAX_LABEL = 500
+"""Characters of a class's label."""
+
+MAX_CLASSES = 100_000
+"""Classes that one request may name."""
+
+MAX_IMAGES = 1024
+"""Images of one prediction."""
+
 Reference = Annotated[
     str,
     Field(
         min_length=1,
-        max_length=200,
+        max_length=MAX_REFERENCE,
         description="`name`, `name@3`, `name@alias` or a digest; a name alone is its latest version.",
         examples=["digits-cnn", "digits-cnn@2", "digits-cnn@prod"],
     ),
 ]
 Digest = Annotated[str, Field(description="SHA-256, 64 lower-case hexadecimal digits.", examples=["9f86d081" * 8])]
-_Label = Annotated[str, Field(min_length=1, max_length=500, examples=["cat"])]
+_Label = Annotated[str, Field(min_length=1, max_length=MAX_LABEL, examples=["cat"])]
 _Name = Annotated[
     str,
     Field(
@@ -103,7 +115,7 @@ class ComposeRequest(_Request):
 
     model: Reference
     classes: list[_Label] = Field(
-        max_length=100_000,
+        max_length=MAX_CLASSES,
         description="The classes wanted, by label; answers keep this order.",
         examples=[["cat", "dog"]],
     )
@@ -124,13 +136,13 @@ class PredictRequest(_Request):
     model: Reference = Field(description="A model reference or a composition's id.")
     classes: list[_Label] | None = Field(
         default=None,
-        max_length=100_000,
+        max_length=MAX_CLASSES,
         description="Compose the model for these classes first; answers keep this order.",
     )
     threshold: ThresholdInput | None = Field(
         default=None, description="τ of that composition; the model's own when left out."
     )
-    instances: list[Instance] = Field(min_length=1, max_length=1024)
+    instances: list[Instance] = Field(min_length=1, max_length=MAX_IMAGES)
 
 
 class TrainingSpecBody(_Request):
@@ -225,7 +237,7 @@ class EvaluateRequest(_Request):
 
     model: Reference
     classes: list[_Label] | None = Field(
-        default=None, max_length=100_000, description="Compose the model for these first."
+        default=None, max_length=MAX_CLASSES, description="Compose the model for these first."
     )
     dataset: Reference = Field(examples=["digits"])
     threshold: ThresholdInput | None = Field(

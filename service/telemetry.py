@@ -15,12 +15,13 @@ import structlog
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import problem_response
+from service.errors import CLIENT_GONE, problem_response
 from service.metrics import Metrics
 
 __all__ = ["RequestTelemetry", "is_exported", "note", "request_logger", "server_timing"]
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PREDICTING = ("/predict", "/infer")
 _UNLOGGED = {"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
 
 
@@ -99,6 +100,8 @@ class RequestTelemetry:
         if route in _UNLOGGED:
             return
         self.metrics.requested(method, route, status, seconds)
+        if status == CLIENT_GONE and route.endswith(_PREDICTING):
+            self.metrics.rejected("gone")
         noted = scope["state"].get("noted", {})
         took = round(seconds * 1e3, 2)
         self.logger.info("request", method=method, route=route, status=status, duration_ms=took, **noted)

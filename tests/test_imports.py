@@ -12,6 +12,7 @@ import pytest
 from sources import PACKAGES, PROGRAMS, ROOT, imports, modules
 
 CHAPTERS = (
+    "shown",
     "errors",
     "specs",
     "files",

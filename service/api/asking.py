@@ -9,6 +9,7 @@ from fastapi import Request, Response
 
 from service.api.dependencies import ServiceParts
 from service.api.patience import unless_gone
+from service.errors import CLIENT_GONE
 from service.inference.engine import Image, Prediction
 from service.inference.servables import Servable
 from service.telemetry import note, server_timing
@@ -25,15 +26,14 @@ async def predicted(
     *,
     timeout_s: float | None,
 ) -> Response:
-    """What `write` makes of the engine's answer, with where its time went; 499, for the log, when the caller has gone.
+    """What `write` makes of the engine's answer, with where its time went; where the caller has gone, nothing.
 
     Raises:
         ModaError: of `Engine.predict`.
     """
     found = await unless_gone(request, parts.engine.predict(meant, images, timeout_s=timeout_s))
     if found is None:
-        parts.metrics.rejected("gone")
-        return Response(status_code=499)
+        return Response(status_code=CLIENT_GONE)
     begun = time.perf_counter()
     response = await write(found)
     encode = time.perf_counter() - begun

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from moda_core.errors import InvalidInput, UnsupportedType
@@ -19,7 +17,8 @@ from service.api.dependencies import parts_of_app
 from service.api.forms import parts_of
 from service.inference.decoding import EncodedImage, from_base64
 from service.inference.engine import Prediction
-from service.schemas import PredictionList, PredictRequest
+from service.oip.bodies import read_json
+from service.schemas import MAX_CLASSES, MAX_IMAGES, MAX_LABEL, MAX_REFERENCE, PredictionList, PredictRequest
 
 __all__ = ["answer", "router"]
 
@@ -28,7 +27,8 @@ router = APIRouter(tags=["inference"])
 TIMEOUT = "X-Request-Timeout-Seconds"
 """The header by which a caller says how long it will wait."""
 
-_MAX_IMAGES = 1024
+# A form of so many bytes is taken apart on the event loop; a thread would cost more.
+_READ_AT_ONCE_BYTES = 256 * 1024
 _IMAGE = {"type": "string", "format": "binary"}
 _LABELS = {"type": "array", "items": {"type": "string"}}
 _BODY: dict[str, Any] = {
@@ -68,10 +68,12 @@ class _Asked:
 async def predict(
     request: Request,
     model: Annotated[
-        str | None, Query(max_length=200, description="With an `image/*` body: a model reference or composition id.")
+        str | None,
+        Query(max_length=MAX_REFERENCE, description="With an `image/*` body: a model reference or composition id."),
     ] = None,
     classes: Annotated[
-        list[str] | None, Query(description="With an `image/*` body: compose the model for these classes first.")
+        list[str] | None,
+        Query(max_length=MAX_CLASSES, description="With an `image/*` body: compose the model for these classes first."),
     ] = None,
     threshold: Annotated[str | None, Query(description="With an `image/*` body: τ of that composition.")] = None,
     timeout_s: Annotated[
@@ -119,7 +121,10 @@ async def _asked(request: Request) -> _Asked:
     if media_type.startswith("image/"):
         return _from_query(request, await request.body())
     if media_type == "multipart/form-data":
-        return _from_form(await request.body(), content_type)
+        form = await request.body()
+        if len(form) <= _READ_AT_ONCE_BYTES:
+            return _from_form(form, content_type)
+        return await run_in_threadpool(_from_form, form, content_type)
     if media_type == "application/json":
         # 60 MiB of it take half a second to read: not on the event loop.
         return await run_in_threadpool(_from_json, await request.body())
@@ -127,36 +132,40 @@ async def _asked(request: Request) -> _Asked:
     raise UnsupportedType("Content-Type", media_type, "not a type that can be predicted", remedy)
 
 
-def _named(model: str | None) -> str:
+def _checked(model: str | None, images: list[EncodedImage], classes: list[str], threshold: str | None) -> _Asked:
+    """What a query or a form asks for, within the limits of JSON."""
     if not model:
         raise InvalidInput("model", model, "no model named", "name one, such as ?model=digits-cnn")
-    return model
+    if len(model) > MAX_REFERENCE:
+        raise InvalidInput("model", model, "too long for a name", f"give at most {MAX_REFERENCE} characters")
+    if len(classes) > MAX_CLASSES:
+        raise InvalidInput("classes", classes, "too many classes", f"name at most {MAX_CLASSES}")
+    if not all(0 < len(label) <= MAX_LABEL for label in classes):
+        raise InvalidInput("classes", classes, "not labels", f"give each in 1 to {MAX_LABEL} characters")
+    return _Asked(model, images, classes or None, threshold)
 
 
 def _from_query(request: Request, body: bytes) -> _Asked:
     query = request.query_params
     images = [EncodedImage("image", body)]
-    return _Asked(_named(query.get("model")), images, query.getlist("classes") or None, query.get("threshold"))
+    return _checked(query.get("model"), images, query.getlist("classes"), query.get("threshold"))
 
 
 def _from_json(body: bytes) -> _Asked:
-    try:
-        asked = PredictRequest.model_validate_json(body)
-    except ValidationError as error:
-        located = [{**one, "loc": ("body", *one["loc"])} for one in error.errors(include_url=False)]
-        raise RequestValidationError(located) from error
+    asked = read_json(PredictRequest, body)
     images = [from_base64(f"instances.{index}.b64", one.b64) for index, one in enumerate(asked.instances)]
     return _Asked(asked.model, images, asked.classes, asked.threshold)
 
 
 def _from_form(body: bytes, content_type: str) -> _Asked:
-    found = parts_of(body, content_type, most=2 * _MAX_IMAGES)
+    remedy = f"send multipart/form-data with at most {MAX_IMAGES} images and as many other parts"
+    found = parts_of(body, content_type, most=2 * MAX_IMAGES, remedy=remedy)
     files = [part for part in found if part.name == "image" and part.file_name is not None]
     if not files:
         raise InvalidInput("image", None, "no image file", "send one part named image per image, with a file name")
-    if len(files) > _MAX_IMAGES:
-        raise InvalidInput("body", f"{len(files)} images", "too many images", f"send at most {_MAX_IMAGES} images")
-    images = [EncodedImage(f"image[{index}]", bytes(part.data)) for index, part in enumerate(files)]
+    if len(files) > MAX_IMAGES:
+        raise InvalidInput("body", f"{len(files)} images", "too many images", f"send at most {MAX_IMAGES} images")
+    images = [EncodedImage(f"image[{index}]", part.data) for index, part in enumerate(files)]
     text = {part.name: part.text for part in found if part.file_name is None}
     classes = [part.text for part in found if part.name == "classes" and part.file_name is None]
-    return _Asked(_named(text.get("model")), images, classes or None, text.get("threshold"))
+    return _checked(text.get("model"), images, classes, text.get("threshold"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +48,7 @@ def from_base64(field: str, text: str) -> EncodedImage:
 
 
 class Decoder:
-    """Decodes and fits the images of a request in a thread.
+    """Decodes and fits the images of a request.
 
     Args:
         max_pixels: of all images of one request together.
@@ -60,22 +59,14 @@ class Decoder:
         self.max_pixels = max_pixels
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
-    async def decode(self, images: Sequence[EncodedImage]) -> list[_Pixels]:
-        """The images' pixels, in order.
-
-        Raises:
-            UnreadableImage: for bytes that are no whole image.
-            TooLarge: for more pixels than the limit, before any of them is decoded.
-        """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._decoded, images)
-
     def fitted(
         self, images: Sequence[EncodedImage | _Pixels], rules: Sequence[InputSpec]
     ) -> tuple[UInt8[Tensor, "images _channels _size _size"], ...]:
         """The images as a network takes them, one tensor for each of its inputs; for use in one of the threads.
 
         Raises:
-            UnreadableImage, TooLarge: as `decode` does.
+            UnreadableImage: for bytes that are no whole image.
+            TooLarge: for more pixels than the limit, before any of them is decoded.
         """
         encoded = [image for image in images if isinstance(image, EncodedImage)]
         decoded = iter(self._decoded(encoded))

@@ -47,17 +47,35 @@ class Servable:
         """Of the whole model that answers for many of its compositions at a time."""
         return f"{self.model} mixed"
 
+    def columns(self, labels: Sequence[str]) -> tuple[int, ...] | None:
+        """Where the caller's classes stand among the labels of some columns; None where the order is the same."""
+        columns = tuple(labels)
+        return self._order if columns == self.labels else _places(columns, self.classes)
+
+    @cached_property
+    def _order(self) -> tuple[int, ...] | None:
+        return _places(self.labels, self.classes)
+
+
+def _places(labels: tuple[str, ...], classes: tuple[str, ...]) -> tuple[int, ...] | None:
+    if labels == classes:
+        return None
+    places = {label: place for place, label in enumerate(labels)}
+    return tuple(places[label] for label in classes)
+
 
 class Servables:
     """What requests have meant before, for as long as it still holds.
 
     Args:
         most: requests remembered.
+        most_labels: that they have together, which is what memory goes to.
     """
 
-    def __init__(self, registry: Registry, most: int = 16_384) -> None:
-        self._registry, self._most = registry, most
+    def __init__(self, registry: Registry, most: int = 16_384, most_labels: int = 1_000_000) -> None:
+        self._registry, self._most, self._most_labels = registry, most, most_labels
         self._known: OrderedDict[tuple[object, ...], tuple[object, Servable]] = OrderedDict()
+        self._labels = 0
 
     async def find(
         self, reference: str, classes: Sequence[str] | None = None, threshold: _Threshold = None
@@ -74,10 +92,16 @@ class Servables:
             self._known.move_to_end(key)
             return known[1]
         found = await run_in_threadpool(servable, self._registry, reference, classes, threshold)
-        self._known[key] = stamp, found
-        if len(self._known) > self._most:
-            self._known.popitem(last=False)
+        self._remember(key, stamp, found)
         return found
+
+    def _remember(self, key: tuple[object, ...], stamp: object, found: Servable) -> None:
+        if key in self._known:
+            self._labels -= len(self._known.pop(key)[1].classes)
+        self._known[key] = stamp, found
+        self._labels += len(found.classes)
+        while len(self._known) > self._most or self._labels > self._most_labels:
+            self._labels -= len(self._known.popitem(last=False)[1][1].classes)
 
 
 def servable(

@@ -17,6 +17,8 @@ __all__ = ["optional_json", "read_json", "unpacked_body"]
 # zlib's `wbits`, by what HTTP calls the encodings.
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
+_MOST_FAULTS = 50
+
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -74,4 +76,5 @@ def read_json(model: type[_Model], text: bytes) -> _Model:
     except ValidationError as error:
         # Without the inputs: an image of a million numbers would be written out to be cut short.
         found = error.errors(include_url=False, include_input=False, include_context=False)
-        raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in found]) from error
+        located = [{**one, "loc": ("body", *one["loc"])} for one in found[:_MOST_FAULTS]]
+        raise RequestValidationError(located) from error

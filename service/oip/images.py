@@ -14,7 +14,8 @@ from torch import Tensor
 from moda_core.errors import InvalidInput, TooLarge
 from service.inference.decoding import EncodedImage, from_base64
 from service.oip.requests import SentRequest
-from service.oip.schemas import MAX_IMAGES, InputTensor
+from service.oip.schemas import InputTensor
+from service.schemas import MAX_IMAGES
 
 __all__ = ["encoded_images", "raw_images"]
 

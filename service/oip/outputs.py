@@ -44,9 +44,10 @@ def inference_response(name: str, target: Target, asked: InferenceRequest, predi
     Columns stand in the order of the target's classes. Without named outputs there are two,
     `probabilities` and `label`.
     """
+    columns = target.meant.columns(predicted.labels)
     outputs, behind = [], []
     for one in asked.outputs or _DEFAULT:
-        tensor = _tensor(one, predicted, target.meant.classes)
+        tensor = _tensor(one, predicted.logits, columns, target.meant.classes)
         described = {"name": one.name, "datatype": tensor.datatype, "shape": tensor.shape}
         if _in_binary(one, asked):
             behind.append(tensor.binary())
@@ -72,12 +73,18 @@ def _head(name: str, target: Target, asked: InferenceRequest) -> dict[str, Any]:
     return {**echoed, "model_name": name, "model_version": target.version, "parameters": origin}
 
 
-def _tensor(one: RequestedOutput, predicted: Prediction, classes: Sequence[str]) -> Numbers | Texts:
-    order = [predicted.labels.index(label) for label in classes]
+def _tensor(
+    one: RequestedOutput,
+    logits: Float[Tensor, "images classes"],
+    columns: Sequence[int] | None,
+    classes: Sequence[str],
+) -> Numbers | Texts:
+    scores = logits if one.name == "logits" else logits.softmax(1)
+    if columns is not None:
+        scores = scores[:, columns]
     if one.name == "label":
-        best = predicted.logits.softmax(1)[:, order].max(1).indices.tolist()
+        best = scores.max(1).indices.tolist()
         return Texts([classes[index] for index in best], [len(best)])
-    scores = (predicted.logits if one.name == "logits" else predicted.logits.softmax(1))[:, order]
     best_k = one.parameters.classification
     return Numbers(scores) if best_k is None else _classified(scores, classes, best_k)
 

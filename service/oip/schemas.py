@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
 
+from service.schemas import MAX_CLASSES
+
 __all__ = [
-    "MAX_IMAGES",
     "InferenceError",
     "InferenceRequest",
     "InferenceResponse",
@@ -31,8 +32,6 @@ __all__ = [
     "ServerReady",
     "TensorMetadata",
 ]
-
-MAX_IMAGES = 1024
 
 _Size = Annotated[StrictInt, Field(ge=1, le=2**31 - 1)]
 
@@ -95,7 +94,7 @@ class RequestParameters(_Sent):
     binary_data_output: bool = Field(
         default=False, description="`binary_data` of every output that does not say itself."
     )
-    classes: str | Annotated[list[str], Field(max_length=100_000)] | None = Field(
+    classes: str | Annotated[list[str], Field(max_length=MAX_CLASSES)] | None = Field(
         default=None, description="Compose the model for these labels first: a list, or one text with commas."
     )
     threshold: StrictStr | StrictInt | StrictFloat | None = Field(default=None, description="τ of that composition.")

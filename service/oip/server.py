@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 
+from moda_core.errors import Unavailable
 from service import __version__
 from service.api.dependencies import Parts
 from service.oip.schemas import ServerLive, ServerMetadata, ServerReady
@@ -29,8 +30,10 @@ async def server_live() -> ServerLive:
 
 
 @router.get("/health/ready")
-async def server_ready(parts: Parts, response: Response) -> ServerReady:
+async def server_ready(parts: Parts) -> ServerReady:
     """What `/readyz` says; 503 when it is not."""
-    ready = (await readiness(parts)).status == "ready"
-    response.status_code = 200 if ready else 503
-    return ServerReady(ready=ready)
+    found = await readiness(parts)
+    if found.status != "ready":
+        reasons = [reason for reason in (found.registry, found.device_state) if reason != "ok"]
+        raise Unavailable("; ".join(reasons), "see /readyz")
+    return ServerReady(ready=True)

@@ -1,10 +1,11 @@
-import asyncio
 import base64
 
 import pytest
+import torch
 from serving import png
 
 from moda_core.errors import TooLarge, UnreadableImage
+from moda_core.specs import InputSpec
 from service.inference.decoding import Decoder, EncodedImage, from_base64
 
 
@@ -16,12 +17,15 @@ def decoder():
 
 
 def decoded(decoder: Decoder, *files: bytes):
-    return asyncio.run(decoder.decode([EncodedImage(f"image[{i}]", file) for i, file in enumerate(files)]))
+    images = [EncodedImage(f"image[{i}]", file) for i, file in enumerate(files)]
+    return decoder.fitted(images, [InputSpec(image_size=16, channels=1, mean=(0.5,), std=(0.3,))])
 
 
 def test_images_keep_their_order(decoder: Decoder):
-    first, second = decoded(decoder, png(1), png(2, (8, 4)))
-    assert (first.shape, second.shape) == ((1, 16, 16), (1, 4, 8))
+    (both,) = decoded(decoder, png(1), png(2, (8, 4)))
+    (first,), (second,) = decoded(decoder, png(1)), decoded(decoder, png(2, (8, 4)))
+    assert both.shape == (2, 1, 16, 16)
+    assert torch.equal(both, torch.cat([first, second]))
 
 
 def test_pixels_are_limited_for_all_images_of_a_request_together(decoder: Decoder):

@@ -18,7 +18,7 @@ from moda_core.modularity.composition import compose
 from moda_core.modularity.networks import network
 from moda_core.storage.artifacts import encode
 from moda_core.storage.registry import Objects
-from service import export_process
+from service import downloads, export_process
 from service.exports import Exports
 from service.processes import python
 
@@ -112,6 +112,31 @@ class TestFormats:
             joined = "&" if "?" in path else "?"
             problem(service.http.get(f"/models/{path}{joined}format=onnx"), status)
         assert exporting.made == []
+
+    @pytest.mark.parametrize("file_format", ["safetensors", "onnx"])
+    def test_a_module_leaves_a_whole_composition_behind(
+        self, tmp_path: Path, redis, exporting: Exporting, file_format: str
+    ):
+        with running(tmp_path, redis.url) as service:
+            module = {"class": "dog", "format": file_format}
+            assert service.http.get("/models/animals/weights", params=module).status_code == 200
+            answer = service.http.get("/compositions")
+            assert answer.status_code == 200, answer.text
+            assert [one["classes"] for one in answer.json()["compositions"]] == [["dog"]]
+
+    def test_first_downloads_at_the_same_time_are_one_encoding(self, service: Running, monkeypatch):
+        link, encoded, whole = composed(service, "dog", "a/b & ü"), [], downloads._composed
+
+        def slowly(*given) -> bytes:
+            encoded.append(given)
+            time.sleep(0.3)
+            return whole(*given)
+
+        monkeypatch.setattr(downloads, "_composed", slowly)
+        with ThreadPoolExecutor(20) as clients:
+            answers = list(clients.map(lambda _: service.http.get(link), range(20)))
+        assert [answer.status_code for answer in answers] == [200] * 20
+        assert len({answer.content for answer in answers}) == len(encoded) == 1
 
 
 class TestFailures:

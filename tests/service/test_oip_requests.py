@@ -71,7 +71,7 @@ class TestForms:
         assert np.isfinite(np.frombuffer(answer.content[length:], "<f4")).all()
 
     def test_unknown_parameters_of_other_servers_are_passed_over(self, service: Running):
-        parameters = {"sequence_id": 7, "priority": 1, "timeout": 1000}
+        parameters = {"sequence_id": 7, "priority": 1, "timeout": 30_000_000}
         assert infer(service, {"inputs": [GREY], "parameters": parameters, "more": 1}).status_code == 200
 
     def test_what_is_not_finite_is_null_in_json(self, service: Running):

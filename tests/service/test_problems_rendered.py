@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
+import time
 from typing import Annotated
 
 import httpx
 import pytest
 import starlette.formparsers
 from fastapi import Body, FastAPI, File, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
 
 from moda_core import errors as core
 from service import errors, security, telemetry
@@ -61,6 +64,10 @@ def client(lines: Lines, serve) -> httpx.Client:
 
     @app.post("/parsed")
     def parsed(body: Annotated[dict, Body()]) -> None: ...
+
+    @app.post("/long-field")
+    async def long_field(request: Request) -> None:
+        raise RequestValidationError([{"loc": ("body", "x" * 5000), "msg": "not known", "input": [1] * 10**6}])
 
     @app.get("/missing-file")
     def missing_file() -> None:
@@ -278,3 +285,21 @@ def test_the_log_is_one_json_object_per_line(capsys: pytest.CaptureFixture[str])
     telemetry.request_logger().info("request", route="/jobs/{job_id}", status=200)
     line = json.loads(capsys.readouterr().out)
     assert (line["event"], line["route"], line["level"]) == ("request", "/jobs/{job_id}", "info")
+
+
+@pytest.mark.parametrize("path", ["/small", "/json", "/file"])
+def test_a_client_that_hangs_up_while_it_sends_is_logged_as_gone(client: httpx.Client, lines: Lines, path: str):
+    types = {"/file": "multipart/form-data; boundary=b"}
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {types.get(path, 'application/json')}\r\n"
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as caller:
+        caller.sendall(f"{head}Content-Length: 90\r\n\r\n--b".encode())
+        time.sleep(0.1)
+    until = time.monotonic() + 5
+    while not lines.written and time.monotonic() < until:
+        time.sleep(0.02)
+    assert [(event, members["status"]) for event, members in lines.written] == [("request", 499)]
+
+
+def test_a_long_name_of_an_unknown_field_is_cut(client: httpx.Client):
+    body = problem(client.post("/long-field"))
+    assert max(len(one["field"]) for one in body["errors"]) <= 120

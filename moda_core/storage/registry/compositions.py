@@ -7,6 +7,8 @@ compositions/<id>/file-<format>.json    the same in another format
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from moda_core.errors import Corrupt, InvalidInput, NotFound
 from moda_core.storage.formats import FileFormat
 from moda_core.storage.manifests import BlobRef, Composition
@@ -48,8 +50,12 @@ class Compositions:
         return recipe
 
     def all(self) -> list[Composition]:
-        """All recipes, by id."""
-        return [self.get(composition_id) for composition_id in filter(is_digest, self._objects.folders("compositions"))]
+        """All recipes, by id; a folder without one, where only a file was kept, is passed over."""
+        found = []
+        for composition_id in filter(is_digest, self._objects.folders("compositions")):
+            with suppress(NotFound):
+                found.append(self.get(composition_id))
+        return found
 
     def put_file(self, composition_id: str, blob: BlobRef, file_format: FileFormat = "safetensors") -> BlobRef:
         """Name the derived file of a format; returns the one that holds, which is the first named."""

@@ -393,6 +393,14 @@ class TestCompositions:
         with pytest.raises(Corrupt):
             Registry(objects).composition(recipe.id)
 
+    def test_of_which_only_a_file_was_kept_are_passed_over(
+        self, registry: Registry, publish: Callable[..., str]
+    ) -> None:
+        recipe, bare = (Composition(publish(), (label,), Decimal(1)) for label in ("cat", "dog"))
+        registry.put_composition(recipe)
+        registry.put_composition_file(bare.id, b"file")
+        assert registry.compositions() == [recipe]
+
     def test_keep_the_first_file_derived(self, registry: Registry, publish: Callable[..., str]) -> None:
         composition_id = registry.put_composition(Composition(publish(), ("cat",), Decimal(1)))
         assert registry.composition_file(composition_id) is None
