@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from moda_core.training.surroundings import full_float32
 
-__all__ = ["BATCH_SIZES", "Captured"]
+__all__ = ["BATCH_SIZES", "Captured", "repeated"]
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 _WARM_UPS = 3
@@ -71,7 +71,7 @@ class Captured:
         return logits
 
     def _recorded(self, size: int, pool: Any) -> _Recording:
-        given = tuple(one.to(self._device).repeat(size, *[1] * (one.dim() - 1)) for one in self._samples)
+        given = tuple(repeated(one, size).to(self._device) for one in self._samples)
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
@@ -82,3 +82,8 @@ class Captured:
         with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             logits = self._module(*given)
         return _Recording(graph, given, logits)
+
+
+def repeated(sample: Tensor, count: int) -> Tensor:
+    """A batch of one, so many times."""
+    return sample.repeat(count, *[1] * (sample.dim() - 1))
