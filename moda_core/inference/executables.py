@@ -61,7 +61,7 @@ class Executable:
         labels: one per logit.
         inputs: one per pixels of a call: a patched model has one per component.
         form: how it computes.
-        size_bytes: of its parameters and buffers.
+        size_bytes: of its parameters and buffers, and of the memory of recorded graphs.
     """
 
     def __init__(
@@ -82,7 +82,8 @@ class Executable:
             for count in _COMPILED_FOR:
                 self._answer(*(repeated(one, count).to(device) for one in (*map(_blank, inputs), *more)))
         elif form == "captured":
-            self._run = Captured(module, (*map(_blank, inputs), *more), self.device)
+            captured = Captured(module, (*map(_blank, inputs), *more), self.device)
+            self._run, self.size_bytes = captured, self.size_bytes + captured.size_bytes
 
     def __call__(self, *pixels: UInt8[Tensor, "batch _channels _size _size"]) -> Float32[Tensor, "batch classes"]:
         """Logits of images already fitted to `inputs`, on the executable's device."""
