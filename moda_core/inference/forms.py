@@ -7,8 +7,8 @@ largest standard deviation over inputs of any logit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from moda_core.errors import Cancelled, ModaError
+from moda_core.errors import Cancelled
 from moda_core.inference.executables import FORMS, Executable, Form, executable, reference
 from moda_core.modularity.models import Model
 from moda_core.specs import InputSpec
@@ -95,6 +95,9 @@ def choose(
 ) -> Choice:
     """The form in which a root model, and whatever is composed of it, should be run.
 
+    Forms take turns, so that what else the machine does slows all of them; on a busy one the times are longer
+    than they will be, and of forms that are nearly as fast as each other either may be chosen.
+
     Args:
         model: a root; its compositions take its form without being measured.
         device: on which it will answer.
@@ -106,6 +109,7 @@ def choose(
 
     Raises:
         Cancelled: when `cancelled` said so.
+        RuntimeError: if no form, not even the plain one, ran to the end.
     """
 
     def going_on() -> None:
@@ -140,14 +144,11 @@ class _Trial:
     def choice(self, forms: Sequence[Form], rounds: int) -> Choice:
         found = {form: self._tried(form) for form in forms}
         built = {form: asked for form, (_, asked) in found.items() if asked is not None}
-        times = _timed(built, self.pixels, rounds, self.going_on)
-        reports = tuple(
-            FormReport(
-                **asdict(report) | dict(zip(("single_ms", "image_ms"), times.get(report.form, ()), strict=False))
-            )
-            for report, _ in found.values()
-        )
+        times, broken = _timed(built, self.pixels, rounds, self.going_on)
+        reports = tuple(_with_times(report, times, broken) for report, _ in found.values())
         held: list[Form] = [report.form for report in reports if report.held]
+        if not held:
+            raise RuntimeError("; ".join(f"{report.form}: {report.reason}" for report in reports))
         fastest = min(held, key=lambda form: math.prod(times[form]))
         return Choice(form=fastest, device=str(self.plain.device), images=self.real, reports=reports)
 
@@ -155,10 +156,9 @@ class _Trial:
         self.going_on()
         try:
             asked = self.plain if form == "plain" else self.build(self.model, form, self.device)
-            answers = _answers(asked, self.checked)
-        except (ModaError, RuntimeError) as error:  # torch's compiler raises RuntimeErrors of many kinds
-            return FormReport(form=form, reason=f"not available: {str(error).splitlines()[0]}"), None
-        return self._judged(form, asked, _error(answers, self.exact)), asked
+            return self._judged(form, asked, _error(_answers(asked, self.checked), self.exact)), asked
+        except Exception as error:  # noqa: BLE001 # a compiler fails in many ways, and the other forms are there
+            return FormReport(form=form, reason=_unavailable(error)), None
 
     def _judged(self, form: Form, asked: Executable, error: float) -> FormReport:
         bound = BF16_BOUND if form == "bf16" else FLOAT32_RATIO * max(self.plain_error, torch.finfo(torch.float32).eps)
@@ -201,19 +201,45 @@ def _error(found: Float[Tensor, "images classes"], exact: Float[Tensor, "images 
     return float((found.double() - exact).abs().max() / exact.std(0).max())
 
 
+def _unavailable(error: Exception) -> str:
+    first, *_ = str(error).splitlines() or [type(error).__name__]
+    return f"not available: {first}"
+
+
+def _with_times(
+    report: FormReport, times: Mapping[Form, tuple[float, float]], broken: Mapping[Form, Exception]
+) -> FormReport:
+    if report.form in broken:
+        return replace(report, held=False, reason=_unavailable(broken[report.form]))
+    single_ms, image_ms = times.get(report.form, (None, None))
+    return replace(report, single_ms=single_ms, image_ms=image_ms)
+
+
 def _timed(
-    asked: dict[Form, Executable], pixels: Pixels, rounds: int, going_on: Callable[[], None]
-) -> dict[Form, tuple[float, float]]:
-    """Milliseconds of one image alone, and of one among many; medians of rounds in which the forms take turns."""
+    asked: Mapping[Form, Executable], pixels: Pixels, rounds: int, going_on: Callable[[], None]
+) -> tuple[dict[Form, tuple[float, float]], dict[Form, Exception]]:
+    """Milliseconds of one image alone, and of one among many; and what went wrong with the forms that have none.
+
+    They are medians of rounds in which the forms take turns; the first one warms up.
+    """
     many = tuple(given.repeat(-(-LARGE_BATCH // len(given)), 1, 1, 1)[:LARGE_BATCH] for given in pixels)
     batches = tuple(given[:1] for given in pixels), many
-    times: dict[tuple[Form, int], list[float]] = {}
-    for turn in range(rounds + 1):
-        for form, one in asked.items():
+    times: dict[Form, list[list[float]]] = {form: [] for form in asked}
+    broken: dict[Form, Exception] = {}
+    for _ in range(rounds + 1):
+        for form in [form for form in asked if form not in broken]:
             going_on()
-            for place, batch in enumerate(batches):
-                began = perf_counter()
-                one(*batch).cpu()
-                if turn:  # the first round warms up
-                    times.setdefault((form, place), []).append(1e3 * (perf_counter() - began))
-    return {form: (median(times[form, 0]), median(times[form, 1]) / LARGE_BATCH) for form in asked}
+            try:
+                times[form].append([_milliseconds(asked[form], batch) for batch in batches])
+            except Exception as error:  # noqa: BLE001 # as above
+                broken[form] = error
+    medians = {
+        form: [median(column) for column in zip(*times[form][1:], strict=True)] for form in asked if form not in broken
+    }
+    return {form: (single, large / LARGE_BATCH) for form, (single, large) in medians.items()}, broken
+
+
+def _milliseconds(asked: Executable, batch: Pixels) -> float:
+    began = perf_counter()
+    asked(*batch).cpu()
+    return 1e3 * (perf_counter() - began)

@@ -17,8 +17,10 @@ _WIDEST_PRODUCT = 256
 class Selection(nn.Module):
     """Output channel i is input channel ``sources[i]``, or zero where that is -1.
 
-    Images with channels last are multiplied by a 1x1 kernel of zeros and ones, which is exact and, up to
-    some hundred channels, several times faster than moving every pixel's channels one by one.
+    Images with channels last are multiplied by a 1x1 kernel of zeros and ones, which, up to some hundred
+    channels, is several times faster than moving every pixel's channels one by one. The product is exact
+    for finite values, and on CUDA where TF32 is off (`full_float32`): zero times an infinity is not a number, so
+    that one in any channel spreads to all channels of its pixel.
 
     Args:
         sources: one per output channel.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,15 +16,43 @@ def never() -> bool:
     return False
 
 
+class _FullFloat32:
+    """Who computes in full float32 at the moment; what cuDNN may do is one setting for all threads."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, False
+
+    def enter(self) -> None:
+        """The first one in remembers the setting."""
+        with self._lock:
+            if not self._inside:
+                self._before = torch.backends.cudnn.allow_tf32
+                torch.backends.cudnn.allow_tf32 = False
+            self._inside += 1
+
+    def leave(self) -> None:
+        """The last one out restores it."""
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                torch.backends.cudnn.allow_tf32 = self._before
+
+
+_FULL_FLOAT32 = _FullFloat32()
+
+
 @contextmanager
 def full_float32() -> Iterator[None]:
     """Convolutions on CUDA in float32 proper, not TF32, which keeps 10 bits of every factor.
 
-    Whether a unit is active, and which of two logits is larger, must not hang on the rounding.
+    Whether a unit is active, and which of two logits is larger, must not hang on the rounding. As long
+    as any thread is inside, no thread of the process gets TF32.
     """
-    now = torch.backends.cudnn
-    with now.flags(enabled=now.enabled, benchmark=now.benchmark, deterministic=now.deterministic, allow_tf32=False):
+    _FULL_FLOAT32.enter()
+    try:
         yield
+    finally:
+        _FULL_FLOAT32.leave()
 
 
 @contextmanager

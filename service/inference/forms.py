@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import platform
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from moda_core.data.images import fit
-from moda_core.errors import ModaError, StorageFailure, Untraceable
+from moda_core.errors import Cancelled, ModaError, StorageFailure, Untraceable
 from moda_core.files import write_atomically
-from moda_core.inference.executables import Executable, Form, executable, inputs_of
-from moda_core.inference.forms import Pixels, choose
+from moda_core.inference.executables import FORMS, Executable, Form, executable, inputs_of
+from moda_core.inference.forms import Choice, Pixels, choose
 from moda_core.inference.mixing import MixedModel
 from moda_core.modularity.models import Model, ModularModel
 from moda_core.specs import InputSpec
@@ -26,19 +31,26 @@ from moda_core.storage.registry import Registry
 __all__ = ["Forms", "real_images"]
 
 _REAL_IMAGES = 2000
+_NICENESS = 10
+
+_logger = logging.getLogger(__name__)
 
 
 class Forms:
     """Chooses forms by root model; its compositions take its form.
 
     Until a model has been measured it is folded, which is right by construction, or plain where it cannot be
-    traced. The measurement takes seconds, so it runs in a thread of its own, and what was ready before stays.
+    traced. The measurement takes seconds, so it runs in a thread of its own, which gives way to those that
+    serve. A model that nobody holds any more when its turn comes is measured when it is loaded again.
 
     Args:
         folder: where choices are remembered, one file per model.
         device: that answers.
         allow: forms to try beside `plain` and `folded`.
-        images: real ones for a root, by digest, on which `bf16` may change next to no answer.
+        images: real ones for a root, by digest, on which `bf16` may change next to no answer. While there are
+            none they are looked for whenever something of the root is loaded.
+        chosen: told a root's digest, in the thread that measures, when its form is no longer the one that
+            `executable` and `mixed` made so far.
     """
 
     def __init__(
@@ -48,12 +60,14 @@ class Forms:
         *,
         allow: Collection[Form] = (),
         images: Callable[[str, Sequence[InputSpec]], Pixels | None] = lambda _digest, _rules: None,
+        chosen: Callable[[str], None] = lambda _digest: None,
     ) -> None:
-        self.device, self._folder, self._allow, self._images = device, folder, tuple(sorted(allow)), images
+        self.device, self._folder, self._allow = device, folder, tuple(sorted(allow))
+        self._images, self._chosen = images, chosen
         self._choices: dict[str, dict[str, Any]] = {}
         self._asked: set[str] = set()
         self._lock, self._closing = threading.Lock(), threading.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="forms")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="forms", initializer=_give_way)
 
     def executable(self, digest: str, root: Model, model: Model) -> Executable:
         """A model in its root's form, on the device.
@@ -73,7 +87,9 @@ class Forms:
         return MixedModel(root, self._form(digest, root), self.device)
 
     def choice(self, digest: str) -> dict[str, Any] | None:
-        """What was measured of a root, as JSON; None before."""
+        """What was measured of a root, now or before a restart, as JSON; None before."""
+        if digest not in self._choices and (kept := self._remembered(digest)) is not None:
+            self._choices.setdefault(digest, kept)
         return self._choices.get(digest)
 
     def close(self) -> None:
@@ -82,12 +98,10 @@ class Forms:
         self._thread.shutdown(cancel_futures=True)
 
     def _form(self, digest: str, root: Model) -> Form:
-        choice = self.choice(digest) or self._remembered(digest)
-        if choice is None:
+        choice = self.choice(digest)
+        if choice is None or ("bf16" in self._allow and not choice["images"]):
             self._measure_later(digest, root)
-            return "folded"
-        form: Form = choice["form"]
-        return form
+        return _form_of(choice)
 
     def _measure_later(self, digest: str, root: Model) -> None:
         with self._lock:
@@ -95,25 +109,44 @@ class Forms:
                 return
             self._asked.add(digest)
         with suppress(RuntimeError):  # when it is closing
-            self._thread.submit(self._measure, digest, root)
+            self._thread.submit(self._measure, digest, weakref.ref(root))
 
-    def _measure(self, digest: str, root: Model) -> None:
-        with suppress(ModaError):  # of a model that cannot be traced there is one form only
-            images = self._images(digest, inputs_of(root)) if "bf16" in self._allow else None
+    def _measure(self, digest: str, held: Callable[[], Model | None]) -> None:
+        try:
+            root = held()
+            if root is not None:
+                self._choose(digest, root)
+        except Cancelled:
+            pass
+        except Exception:  # nobody reads the future
+            _logger.exception("the form of model %s was not chosen; it is tried again when it is loaded", digest)
+        finally:
+            with self._lock:
+                self._asked.discard(digest)
+
+    def _choose(self, digest: str, root: Model) -> None:
+        before = self.choice(digest)
+        images = self._images(digest, inputs_of(root)) if "bf16" in self._allow else None
+        if before is not None and images is None:
+            return
+        with _stream_of_its_own(self.device):
             found = choose(
                 root, self.device, allow=self._allow, images=images, rounds=3, cancelled=self._closing.is_set
             )
-            self._choices[digest] = found.to_json()
-            with suppress(StorageFailure):  # then it is measured again after the next start
-                write_atomically(self._path(digest), json.dumps(self._choices[digest] | self._place()).encode())
+        self._choices[digest] = found.to_json()
+        kept = {"place": self._place(), "choice": self._choices[digest]}
+        with suppress(StorageFailure):  # then it is measured again after the next start
+            write_atomically(self._path(digest), json.dumps(kept).encode())
+        if found.form != _form_of(before):
+            self._chosen(digest)
 
     def _remembered(self, digest: str) -> dict[str, Any] | None:
         """A choice made before on this host, with the same libraries and the same forms to try."""
-        with suppress(OSError, ValueError, KeyError):
-            kept: dict[str, Any] = json.loads(self._path(digest).read_bytes())
-            if kept.items() >= self._place().items():
-                self._choices[digest] = kept
-        return self._choices.get(digest)
+        with suppress(OSError, ValueError):
+            kept = json.loads(self._path(digest).read_bytes())
+            if isinstance(kept, dict) and kept.get("place") == self._place():
+                return _whole_choice(kept.get("choice"))
+        return None
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest}.json"
@@ -128,6 +161,33 @@ class Forms:
             "torch": str(torch.__version__),
             "tried": list(self._allow),
         }
+
+
+def _form_of(choice: dict[str, Any] | None) -> Form:
+    form: Form = "folded" if choice is None else choice["form"]
+    return form
+
+
+def _whole_choice(kept: object) -> dict[str, Any] | None:
+    """What was read, if it is a choice."""
+    known = {field.name for field in fields(Choice)}
+    return kept if isinstance(kept, dict) and kept.keys() == known and kept["form"] in FORMS else None
+
+
+def _give_way() -> None:
+    """Whatever this thread and those that it starts compute, others of the process come first; Linux only."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with suppress(OSError):  # where a sandbox forbids it
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS)
+
+
+def _stream_of_its_own(device: str) -> AbstractContextManager[object]:
+    """Kernels that wait for no other thread's; on CUDA only."""
+    if not device.startswith("cuda"):
+        return nullcontext()
+    own: AbstractContextManager[object] = torch.cuda.stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+    return own
 
 
 def real_images(registry: Registry, digest: str, rules: Sequence[InputSpec]) -> Pixels | None:

@@ -1,6 +1,14 @@
 from __future__ import annotations
 
+import gc
+import json
+import os
+import sys
+import threading
 import time
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +29,23 @@ def measured(forms: Forms, digest: str = "d") -> dict:
         assert time.monotonic() < until
         time.sleep(0.01)
     return choice
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def fixed(form: str):
+    """A choice that always falls on one form."""
+    return lambda *given, **options: replace(choose(*given, **options | {"rounds": 1}), form=form)
+
+
+def without_form(kept: dict) -> dict:
+    del kept["choice"]["form"]
+    return kept
 
 
 def asked(model: Model) -> torch.Tensor:
@@ -60,13 +85,131 @@ def test_a_choice_is_remembered_for_the_same_host_and_not_for_another(tmp_path: 
         forms.close()
 
 
+def test_after_a_restart_the_choice_is_known_before_anything_is_loaded_and_names_no_host(tmp_path: Path):
+    root, first = modular_model(), Forms(tmp_path, "cpu")
+    first.executable("d", root, root)
+    choice = measured(first)
+    first.close()
+    second = Forms(tmp_path, "cpu")
+    assert second.choice("d") == json.loads(json.dumps(choice))
+    assert set(choice) == {"form", "device", "images", "reports"}
+    second.close()
+
+
+@pytest.mark.parametrize("spoil", [lambda _: [], lambda kept: {"place": kept["place"]}, lambda _: "x", without_form])
+def test_a_file_that_is_no_choice_is_as_none(tmp_path: Path, spoil: Callable[[dict], object]):
+    root, first = modular_model(), Forms(tmp_path, "cpu")
+    first.executable("d", root, root)
+    measured(first)
+    first.close()
+    file = tmp_path / "d.json"
+    file.write_text(json.dumps(spoil(json.loads(file.read_text()))))
+    second = Forms(tmp_path, "cpu")
+    assert second.choice("d") is None
+    assert second.executable("d", root, root).form == "folded"
+    second.close()
+
+
+def test_a_measurement_that_fails_is_logged_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def failing(*_: object, **__: object):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(serving_forms, "choose", failing)
+    root, forms = modular_model(), Forms(tmp_path, "cpu")
+    forms.executable("d", root, root)
+    wait_for(lambda: "no memory" in caplog.text)
+    monkeypatch.setattr(serving_forms, "choose", choose)
+    wait_for(lambda: forms.executable("d", root, root) and forms.choice("d") is not None)
+    forms.close()
+
+
+def test_bfloat16_is_measured_again_once_there_are_real_images(tmp_path: Path):
+    root, found = modular_model(), []
+    forms = Forms(tmp_path, "cpu", allow=["bf16"], images=lambda *_: tuple(found) or None)
+    forms.executable("d", root, root)
+    assert measured(forms)["images"] == 0
+    found.append(asked(root))
+    wait_for(lambda: forms.executable("d", root, root) and forms.choice("d")["images"] == 3)
+    forms.close()
+
+
+def test_without_real_images_nothing_is_measured_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    measurements, looks = [], []
+
+    def counting(*given: object, **options: object):
+        measurements.append(1)
+        return choose(*given, **options)
+
+    monkeypatch.setattr(serving_forms, "choose", counting)
+    root, forms = modular_model(), Forms(tmp_path, "cpu", allow=["bf16"], images=lambda *_: looks.append(1))
+    wait_for(lambda: forms.executable("d", root, root) and len(looks) > 2)
+    forms.close()
+    assert len(measurements) == 1
+
+
+@pytest.mark.parametrize("form", ["plain", "folded"])
+def test_it_is_told_when_another_form_is_chosen_than_was_made_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+):
+    told: list[str] = []
+    monkeypatch.setattr(serving_forms, "choose", fixed(form))
+    root, forms = modular_model(), Forms(tmp_path, "cpu", chosen=told.append)
+    made = forms.executable("d", root, root).form
+    measured(forms)
+    forms.close()  # waits for the thread
+    assert told == ["d"] * (made != form)
+
+
+def test_a_model_that_nobody_holds_is_not_kept_to_be_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def waiting(*given: object, **options: object):
+        begun.set()
+        go_on.wait(60)
+        return choose(*given, **options)
+
+    monkeypatch.setattr(serving_forms, "choose", waiting)
+    first, second, forms = modular_model(), modular_model(), Forms(tmp_path, "cpu")
+    forms.executable("first", first, first)
+    assert begun.wait(60)
+    forms.executable("second", second, second)
+    gone = weakref.ref(second)
+    del second
+    gc.collect()
+    assert gone() is None
+    go_on.set()
+    measured(forms, "first")
+    forms.close()
+    assert forms.choice("second") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+def test_the_thread_that_measures_gives_way_and_no_other_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    priorities, before = [], os.getpriority(os.PRIO_PROCESS, 0)
+
+    def looking(*given: object, **options: object):
+        priorities.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return choose(*given, **options)
+
+    monkeypatch.setattr(serving_forms, "choose", looking)
+    root, forms = modular_model(), Forms(tmp_path, "cpu")
+    forms.executable("d", root, root)
+    measured(forms)
+    forms.close()
+    assert priorities[0] > before
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+
+
 def test_closing_does_not_wait_for_a_long_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def long(*given: object, **options: object):
         return choose(*given, **options | {"rounds": 10_000_000})
 
     monkeypatch.setattr(serving_forms, "choose", long)
     forms = Forms(tmp_path, "cpu")
-    forms.executable("d", trained_model(), trained_model())
+    root = trained_model()
+    forms.executable("d", root, root)
     time.sleep(0.2)
     begun = time.monotonic()
     forms.close()
@@ -100,7 +243,8 @@ def test_the_model_says_in_which_form_it_runs(tmp_path: Path):
 
 def test_a_patched_model_is_measured_too(tmp_path: Path):
     forms = Forms(tmp_path, "cpu", allow=["bf16"])
-    forms.executable("d", patched_model(), patched_model())
+    root = patched_model()
+    forms.executable("d", root, root)
     [half] = [report for report in measured(forms)["reports"] if report["form"] == "bf16"]
     assert (half["held"], half["changed"]) == (False, None)
     assert half["reason"]

@@ -1,12 +1,14 @@
 """Executables of every kind of model: they answer as the plain network does."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
 import torch
 
 from moda_core.errors import InvalidInput
+from moda_core.inference.capture import BATCH_SIZES
 from moda_core.inference.executables import executable, reference
 from moda_core.modularity.composition import compose
 from moda_core.modularity.models import ActivationCounts, ModularModel, PatchedModel, TrainedModel
@@ -153,3 +155,24 @@ def test_captured_graphs_answer_batches_of_any_size(kind):
     for count in (1, 3, 32, 33):
         images = pixels(plain, count)
         assert torch.allclose(captured(*images), plain(*images), atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA")
+def test_the_memory_of_captured_graphs_is_counted():
+    model = modular()
+    folded, captured = executable(model, "folded", "cuda"), executable(model, "captured", "cuda")
+    given = sum(BATCH_SIZES) * 3 * 32 * 32  # pixels, a byte each
+    assert captured.size_bytes > folded.size_bytes + given
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA")
+def test_models_are_captured_from_several_threads_at_once():
+    model = modular()
+    plain = executable(model, "folded", "cuda")
+    images = pixels(plain)
+    expected = plain(*images)
+    with ThreadPoolExecutor(3) as threads:
+        made = list(threads.map(lambda _: executable(model, "captured", "cuda"), range(6)))
+    assert all(torch.allclose(captured(*images), expected, atol=1e-4) for captured in made)

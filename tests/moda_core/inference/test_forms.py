@@ -139,6 +139,50 @@ def test_a_compiler_that_is_missing_does_not_fail_the_choice():
     assert found.reason == "not available: No working C++ compiler found"
 
 
+class Breaking(nn.Module):
+    """Answers so many times."""
+
+    def __init__(self, body, calls, error):
+        super().__init__()
+        self.body, self.left, self.error = body, calls, error
+
+    def forward(self, *pixels):
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+        return self.body(*pixels)
+
+
+def breaking(form_that_breaks, calls, error):
+    def build(model, form, device):
+        asked = executable(model, form, device)
+        return changed(asked, lambda module: Breaking(module, calls, error)) if form == form_that_breaks else asked
+
+    return build
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("out of memory"), ValueError(), Cancelled("a call")])
+@pytest.mark.parametrize("calls", [0, 1, 4])
+def test_a_form_that_breaks_leaves_the_choice_to_the_others(calls, error):
+    choice = choose(modular(), rounds=3, build=breaking("folded", calls, error))
+    found = report(choice, "folded")
+    assert choice.form == "plain"
+    assert (found.held, found.single_ms) == (False, None)
+    assert found.reason.startswith("not available: ")
+
+
+def test_where_even_the_plain_form_breaks_there_may_be_another():
+    assert choose(modular(), rounds=1, build=breaking("plain", 2, RuntimeError("no"))).form == "folded"
+
+
+def test_where_every_form_breaks_there_is_no_choice():
+    def build(model, form, device):
+        return changed(executable(model, form, device), lambda module: Breaking(module, 2, RuntimeError("no")))
+
+    with pytest.raises(RuntimeError, match="no"):
+        choose(modular(), rounds=1, build=build)
+
+
 def test_patched_models_are_chosen_for_too():
     weak, strong = modular("lenet5", 1.0), compose(modular("cnn", 1.0), ["b"])
     draw = torch.Generator().manual_seed(1)

@@ -1,7 +1,9 @@
+import threading
+
 import pytest
 import torch
 
-from moda_core.training.surroundings import borrowed_generators
+from moda_core.training.surroundings import borrowed_generators, full_float32
 
 
 def test_every_stream_is_seeded_and_none_is_the_same():
@@ -26,3 +28,37 @@ def test_an_error_inside_gives_everything_back():
         fail_inside()
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.backends.cudnn.benchmark is benchmark
+
+
+def test_float32_stays_full_until_the_last_thread_is_out_and_then_is_as_before():
+    entered, leave, before = threading.Event(), threading.Event(), torch.backends.cudnn.allow_tf32
+
+    def other():
+        with full_float32():
+            entered.set()
+            leave.wait(10)
+
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert entered.wait(10)
+        with full_float32():
+            leave.set()
+            thread.join()
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def fail_in_full_float32():
+    with full_float32():
+        raise ValueError("inside")
+
+
+def test_float32_is_as_before_after_an_error():
+    before = torch.backends.cudnn.allow_tf32
+    with pytest.raises(ValueError, match="inside"):
+        fail_in_full_float32()
+    assert torch.backends.cudnn.allow_tf32 is before
