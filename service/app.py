@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -15,7 +16,6 @@ from service.api import aliases, compositions, datasets, jobs, models, operation
 from service.api.dependencies import ServiceParts
 from service.api.direct import DirectPredictions
 from service.exports import Exports
-from service.inference.decoding import Decoder
 from service.inference.device import chosen_device
 from service.inference.engine import Engine
 from service.inference.forms import Forms, real_images
@@ -82,10 +82,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
         registry = Registry(settings.registry_location)
         work = Jobs(settings.redis_url)
         reaper = Reaper(work)
-        decoder = Decoder(settings.max_pixels)
+
+        def renew(root: str) -> None:
+            loop.call_soon_threadsafe(engine.models.renew, root)
+
         engine = Engine(
             registry,
             forms=Forms(
@@ -93,15 +97,16 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
                 chosen_device(settings.device),
                 allow=settings.forms,
                 images=partial(real_images, registry),
+                chosen=renew,
             ),
             cache_bytes=settings.cache_bytes,
-            decoder=decoder,
+            max_pixels=settings.max_pixels,
             metrics=metrics,
             limits=settings.limits,
         )
         exports = Exports()
         app.state.parts = ServiceParts(
-            settings, registry, work, engine, decoder, Servables(registry), metrics, Residents(engine), exports
+            settings, registry, work, engine, Servables(registry), metrics, Residents(engine), exports
         )
         warm_up = WarmUp(registry)
         reaper.start()
@@ -112,7 +117,6 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
             warm_up.stop()
             reaper.stop()
             exports.close()
-            decoder.close()
             engine.close()
             work.close()
 

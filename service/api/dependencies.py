@@ -10,7 +10,6 @@ from fastapi import Depends, FastAPI, Query, Request
 from moda_core.storage.formats import FileFormat
 from moda_core.storage.registry import Registry
 from service.exports import Exports
-from service.inference.decoding import Decoder
 from service.inference.engine import Engine
 from service.inference.servables import Servables
 from service.metrics import Metrics
@@ -29,7 +28,6 @@ class ServiceParts:
     registry: Registry
     jobs: Jobs
     engine: Engine
-    decoder: Decoder
     servables: Servables
     metrics: Metrics
     residents: Residents

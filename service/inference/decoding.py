@@ -1,10 +1,9 @@
-"""Images as they arrive, decoded and fitted beside the event loop, within one budget of pixels."""
+"""Images as they arrive, decoded and fitted within one budget of pixels."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -52,17 +51,15 @@ class Decoder:
 
     Args:
         max_pixels: of all images of one request together.
-        threads: requests decoded at the same time; the rest waits.
     """
 
-    def __init__(self, max_pixels: int, threads: int = 2) -> None:
+    def __init__(self, max_pixels: int) -> None:
         self.max_pixels = max_pixels
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     def fitted(
         self, images: Sequence[EncodedImage | _Pixels], rules: Sequence[InputSpec]
     ) -> tuple[UInt8[Tensor, "images _channels _size _size"], ...]:
-        """The images as a network takes them, one tensor for each of its inputs; for use in one of the threads.
+        """The images as a network takes them, one tensor for each of its inputs.
 
         Raises:
             UnreadableImage: for bytes that are no whole image.
@@ -88,10 +85,6 @@ class Decoder:
             left -= pixels.shape[1] * pixels.shape[2]
             decoded.append(pixels)
         return decoded
-
-    def close(self) -> None:
-        """Wait for what is being decoded, and end the threads."""
-        self._threads.shutdown()
 
 
 def _joined(images: Sequence[Tensor]) -> Tensor:

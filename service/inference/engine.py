@@ -74,12 +74,12 @@ class Engine:
         *,
         forms: Forms,
         cache_bytes: int,
-        decoder: Decoder,
+        max_pixels: int,
         metrics: Metrics,
         limits: Limits,
     ) -> None:
         self.device, self.forms, self.limits = forms.device, forms, limits
-        self._decoder, self._metrics, self._tenants = decoder, metrics, Tenants()
+        self._decoder, self._metrics, self._tenants = Decoder(max_pixels), metrics, Tenants()
         transfers = transfers_of(self.device)
         self.models = ReadyModels(
             registry, forms=forms, transfers=transfers, cache_bytes=cache_bytes, limits=limits, metrics=metrics
@@ -130,7 +130,8 @@ class Engine:
         try:
             with cache.in_use(servable.key), cache.in_use(servable.mixed_key):
                 seat = self._seats.at_hand(servable, len(images))
-                seat = seat or await self._in_time(self._seats.made(servable, len(images)), ends_at)
+                if seat is None:
+                    seat = await self._in_time(self._seats.made(servable, len(images)), ends_at)
                 return await self._answered(seat, images, ends_at)
         finally:
             self._taken_on -= len(images)

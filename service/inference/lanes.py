@@ -56,7 +56,7 @@ class OwnLane:
     def start(self, asked: Sequence[Asked]) -> Callable[[], list[Scores]]:
         """Begin the forward pass of all images; what is returned waits for their scores."""
         sent = _sent(asked, self.transfers)
-        parts = zip(*(pixels.split(self.max_batch) for pixels in sent), strict=True)
+        parts = zip(*(torch.split(pixels, self.max_batch) for pixels in sent), strict=True)
         arrived = self.transfers.fetch(_joined([self.executable(*part) for part in parts]))
         return lambda: _apart(arrived(), [one.images for one in asked])
 
@@ -78,7 +78,7 @@ class MixedLane:
         samples = [subset for subset, one in zip(subsets, asked, strict=True) for _ in range(one.images)]
         [pixels] = _sent(asked, self.transfers)
         masks = stacked(samples, pixels.device)
-        parts = zip(pixels.split(self.max_batch), masks.split(self.max_batch), strict=True)
+        parts = zip(torch.split(pixels, self.max_batch), torch.split(masks, self.max_batch), strict=True)
         arrived = self.transfers.fetch(_joined([self.model(*part) for part in parts]))
         return lambda: _chosen(arrived(), [one.images for one in asked], subsets)
 

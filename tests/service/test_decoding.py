@@ -11,9 +11,7 @@ from service.inference.decoding import Decoder, EncodedImage, from_base64
 
 @pytest.fixture
 def decoder():
-    decoder = Decoder(max_pixels=500)
-    yield decoder
-    decoder.close()
+    return Decoder(max_pixels=500)
 
 
 def decoded(decoder: Decoder, *files: bytes):
