@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -111,6 +112,9 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
         warm_up = WarmUp(registry)
         reaper.start()
         warm_up.start()
+        # What is there now stays. Looking through all of torch for garbage stops everything for a fifth of a second.
+        gc.collect()
+        gc.freeze()
         try:
             yield
         finally:

@@ -30,7 +30,6 @@ def request_logger() -> Any:
     return structlog.wrap_logger(
         structlog.WriteLogger(sys.stdout),
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -83,17 +82,16 @@ class RequestTelemetry:
                 message.setdefault("headers", []).append((b"x-request-id", request_id.encode("ascii")))
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self.app(scope, receive, named)
-            except Exception:  # the last door: whatever it is, the caller learns no more than the id
-                self.logger.exception("request failed", method=scope["method"], route=_route(scope))
-                if status:
-                    raise
-                detail = "something went wrong here; the log has it under this request's id"
-                await problem_response(Request(scope), 500, "internal", detail)(scope, receive, named)
-            finally:
-                self._record(scope, status, time.perf_counter() - started)
+        try:
+            await self.app(scope, receive, named)
+        except Exception:  # the last door: whatever it is, the caller learns no more than the id
+            self.logger.exception("request failed", method=scope["method"], route=_route(scope), request_id=request_id)
+            if status:
+                raise
+            detail = "something went wrong here; the log has it under this request's id"
+            await problem_response(Request(scope), 500, "internal", detail)(scope, receive, named)
+        finally:
+            self._record(scope, status, time.perf_counter() - started)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         method, route = scope["method"], _route(scope)
@@ -102,9 +100,15 @@ class RequestTelemetry:
         self.metrics.requested(method, route, status, seconds)
         if status == CLIENT_GONE and route.endswith(_PREDICTING):
             self.metrics.rejected("gone")
-        noted = scope["state"].get("noted", {})
-        took = round(seconds * 1e3, 2)
-        self.logger.info("request", method=method, route=route, status=status, duration_ms=took, **noted)
+        self.logger.info(
+            "request",
+            method=method,
+            route=route,
+            status=status,
+            duration_ms=round(seconds * 1e3, 2),
+            request_id=scope["state"]["request_id"],
+            **scope["state"].get("noted", {}),
+        )
 
 
 def _request_id(scope: Scope) -> str:

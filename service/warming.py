@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
@@ -51,6 +52,7 @@ class WarmUp:
                     return
                 with suppress(ModaError):
                     unit_graph(architecture)
+        gc.freeze()  # what was imported for it stays
 
 
 def architectures(models: Iterable[Resolved[Manifest]]) -> list[ArchitectureSpec]:

@@ -60,10 +60,9 @@ class Preparing:
             ticket: of the request.
             small: whether it is prepared faster than it is handed to another thread.
         """
-        at_once = small and not self._waiting and self._batcher.idle
-        if at_once and self._fits_here(ticket):
+        if small and self._fits_here(ticket):
             self._here.setdefault(ticket.lane, []).append(ticket)
-        elif at_once and not self._here:
+        elif small and not self._waiting and not self._here and self._batcher.idle:
             self._batcher.put(ticket)
             return
         else:

@@ -190,7 +190,7 @@ def test_a_request_finishes_on_the_version_that_it_began_with(service: Running, 
         if servable.model == old:
             began.set()
             await asyncio.to_thread(may_go_on.wait, 30)
-        return await predict(self, servable, images)
+        return await predict(self, servable, images, **options)
 
     def ask() -> tuple[str, str, np.ndarray]:
         with connected(service) as own:

@@ -241,6 +241,7 @@ REQUESTS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")  # threads of the service do, meanwhile
 @BOUNDED
 @hypothesis.given(
     request=REQUESTS, data=st.binary(max_size=12), length=st.none() | st.integers(-2, 400), lies=st.booleans()
