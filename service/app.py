@@ -109,7 +109,7 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
         app.state.parts = ServiceParts(
             settings, registry, work, engine, Servables(registry), metrics, Residents(engine), exports
         )
-        warm_up = WarmUp(registry)
+        warm_up = WarmUp(registry, engine.is_quiet)
         reaper.start()
         warm_up.start()
         # What is there now stays. Looking through all of torch for garbage stops everything for a fifth of a second.

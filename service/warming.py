@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from moda_core.architectures import catalogue
@@ -17,16 +17,22 @@ from moda_core.structure.unitgraph import unit_graph
 __all__ = ["WarmUp", "architectures"]
 
 _MOST = 8
+_LOOK_S, _QUIET_LOOKS = 0.05, 10
 
 
 class WarmUp:
-    """Imports what torch loads lazily, and traces the networks of the newest models.
+    """Imports what torch loads lazily, and traces the networks of the newest models, once nobody is being answered.
 
-    Nothing waits for it and nothing depends on it: what it has not done is done when it is asked for.
+    Nothing waits for it and nothing depends on it: what it has not done is done when it is asked for. The import
+    holds the interpreter for a second or two, which requests would notice.
+
+    Args:
+        registry: whose newest models are traced.
+        quiet: whether nothing is being answered now.
     """
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, quiet: Callable[[], bool] = lambda: True) -> None:
+        self._registry, self._quiet = registry, quiet
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="warm-up", daemon=True)
 
@@ -44,11 +50,20 @@ class WarmUp:
         """Wait until it is done."""
         self._thread.join(timeout_s)
 
+    def _is_left_alone(self) -> bool:
+        """Wait until nothing was being answered for a while; False when it is to stop."""
+        looks = 0
+        while looks < _QUIET_LOOKS:
+            if self._stopped.wait(_LOOK_S):
+                return False
+            looks = looks + 1 if self._quiet() else 0
+        return True
+
     def _run(self) -> None:
         # A store that cannot be read, or a network that cannot be traced, is told to who asks for it.
         with suppress(ModaError):
             for architecture in architectures(self._registry.models()) or [_any_architecture()]:
-                if self._stopped.is_set():
+                if not self._is_left_alone():
                     return
                 with suppress(ModaError):
                     unit_graph(architecture)

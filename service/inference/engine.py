@@ -35,6 +35,7 @@ __all__ = ["Engine", "Image", "Prediction", "Stages"]
 _Made = TypeVar("_Made")
 
 _CHECK_S = 5.0
+_QUIET_S = 1.0
 _SMALL_BYTES = 16 * 2**10
 
 Image = EncodedImage | UInt8[Tensor, "channels height width"]
@@ -89,6 +90,7 @@ class Engine:
         self._preparing = Preparing(self.batcher)
         self._probe = ProbeLane(self.device)
         self._taken_on = self._taken_on_bytes = 0
+        self._asked_at = -math.inf
         self._images_per_s = 0.0
         metrics.queue_depth.set_function(lambda: self._taken_on)
         if self.device.startswith("cuda"):
@@ -153,6 +155,10 @@ class Engine:
             problem = f"the device {self.device} does not answer ({str(error) or f'within {_CHECK_S} s'})"
             raise Unavailable(problem, "look at the service's log and at the device, then restart it") from error
 
+    def is_quiet(self) -> bool:
+        """Whether nothing is being answered, or was until a moment ago; from any thread."""
+        return not self._taken_on and time.monotonic() - self._asked_at > _QUIET_S
+
     def pin(self, servable: Servable) -> None:
         """Keep the servable in memory once it is ready, until `unpin`; it need not be there yet."""
         self.models.cache.pin(servable.key)
@@ -186,6 +192,7 @@ class Engine:
             )
         self._taken_on += images
         self._taken_on_bytes += size_bytes
+        self._asked_at = time.monotonic()
 
     async def _in_time(self, making: Awaitable[_Made], ends_at: float) -> _Made:
         try:
