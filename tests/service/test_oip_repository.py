@@ -186,7 +186,7 @@ def test_a_request_finishes_on_the_version_that_it_began_with(service: Running, 
     old = service.upload(trained_model(91), "overtaken")["digest"]
     predict, began, may_go_on = Engine.predict, threading.Event(), threading.Event()
 
-    async def slow(self: Engine, servable: Servable, images: Sequence[torch.Tensor]) -> Prediction:
+    async def slow(self: Engine, servable: Servable, images: Sequence[torch.Tensor], **options: object) -> Prediction:
         if servable.model == old:
             began.set()
             await asyncio.to_thread(may_go_on.wait, 30)

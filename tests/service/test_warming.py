@@ -92,8 +92,9 @@ def test_nothing_waits_for_it_and_it_ends_when_told():
 
 def test_nothing_is_traced_while_somebody_is_being_answered(tmp_path: Path):
     quiet = threading.Event()
+    registry = stored(tmp_path, modular_model())
     unit_graph.cache_clear()
-    warm_up = WarmUp(stored(tmp_path, modular_model()), quiet.is_set)
+    warm_up = WarmUp(registry, quiet.is_set)
     warm_up.start()
     warm_up.join(1.0)
     assert unit_graph.cache_info().misses == 0
