@@ -15,8 +15,10 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 
 import httpx
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from serving import encode as encoded
 from serving import modular_model, png, problem, serving
 
@@ -123,7 +125,7 @@ def test_a_request_larger_than_a_batch_is_answered_in_several_passes(busy: Busy)
 def test_a_request_is_given_up_when_its_time_is_up(busy: Busy):
     with busy.held():
         begun = time.monotonic()
-        document = problem(busy.predict(**{"X-Request-Timeout-Seconds": "0.2"}), 504)
+        document = problem(busy.predict(2, **{"X-Request-Timeout-Seconds": "0.2"}), 504)
         assert 0.15 < time.monotonic() - begun < 5
     assert document["code"] == "deadline-exceeded"
     busy.waiting(0)
@@ -135,8 +137,16 @@ def test_what_is_no_length_of_time_is_refused(busy: Busy, given: str):
     assert document["field"] == "X-Request-Timeout-Seconds"
 
 
+def large_png() -> bytes:
+    """A file that goes the way of large ones: a small one for a quick model never waits for the device."""
+    noise = np.random.default_rng(0).integers(0, 256, (160, 160), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    return file.getvalue()
+
+
 def raw_request() -> tuple[str, bytes]:
-    return "POST /predict?model=animals", png()
+    return "POST /predict?model=animals", large_png()
 
 
 def protocol_request() -> tuple[str, bytes]:
