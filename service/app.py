@@ -113,7 +113,6 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
         reaper.start()
         warm_up.start()
         # What is there now stays. Looking through all of torch for garbage stops everything for a fifth of a second.
-        gc.collect()
         gc.freeze()
         try:
             yield

@@ -76,7 +76,7 @@ class Metrics:
         self._stages["encode"].observe(seconds)
 
     def rejected(self, reason: str) -> None:
-        """A prediction was not made: `queue-full`, `deadline`, `gone`."""
+        """A prediction was not made: `queue-full`, `loads-full`, `deadline`, `gone`."""
         self._rejected.labels(reason).inc()
 
     def made(self, kind: str, seconds: float) -> None:

@@ -51,9 +51,9 @@ class Settings(BaseSettings):
     forms: Annotated[tuple[Literal["bf16", "compiled", "captured"], ...], NoDecode] = ()
     cache_bytes: int = Field(default=1024 * _MEBIBYTE, ge=0)
 
-    max_batch: int = Field(default=32, gt=0)
-    max_queue: int = Field(default=1024, gt=0)
-    timeout_s: float = Field(default=30.0, gt=0)
+    max_batch: int = Field(default=Limits.max_batch, gt=0)
+    max_queue: int = Field(default=Limits.max_queue, gt=0)
+    timeout_s: float = Field(default=Limits.timeout_s, gt=0)
 
     @field_validator("home", "import_dir")
     @classmethod

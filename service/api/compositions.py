@@ -14,7 +14,7 @@ from moda_core.storage.registry import Registry
 from service import downloads
 from service.answers import composition_answer
 from service.api.dependencies import Parts, ServiceParts, WantedFormat
-from service.inference.servables import Servable, composition_servable, servable
+from service.inference.servables import Servable, composition_servable
 from service.schemas import ComposeRequest, Composition, CompositionList, CompositionSummary
 
 __all__ = ["router"]
@@ -30,7 +30,7 @@ async def compose(body: ComposeRequest, parts: Parts) -> Composition:
     are composed again.
     """
     started = time.perf_counter()
-    meant = await run_in_threadpool(servable, parts.registry, body.model, body.classes, body.threshold)
+    meant = await parts.servables.find(body.model, body.classes, body.threshold)
     assert meant.recipe is not None
     answer = await _composition(parts, meant, meant.recipe)
     await run_in_threadpool(_remember, parts.registry, meant.recipe)

@@ -36,7 +36,7 @@ class Batcher:
     Args:
         max_batch: images of the requests that are taken together; a single larger request is taken alone.
         overlap: begin the next batch before the last one's results are fetched, for devices that work on their own.
-        ran: hears of every batch: its lane, images, seconds of the device. Called in the thread that ran it.
+        ran: hears of every batch: images, seconds of the device. Called in the thread that ran it.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Batcher:
         *,
         max_batch: int,
         overlap: bool = False,
-        ran: Callable[[Lane, int, float], None] = lambda _lane, _images, _seconds: None,
+        ran: Callable[[int, float], None] = lambda _images, _seconds: None,
     ) -> None:
         self.max_batch, self.overlap, self._ran = max_batch, overlap, ran
         self._waiting: OrderedDict[Lane, deque[Ticket[Any]]] = OrderedDict()
@@ -164,7 +164,7 @@ class Batcher:
             lane = batch.tickets[0].lane
             newest = seconds / images
             lane.image_s = newest if lane.image_s == float("inf") else lane.image_s + _NEWEST * (newest - lane.image_s)
-            self._ran(lane, images, seconds)
+            self._ran(images, seconds)
         return [
             Outcome(output, images, place == 0, ticket.prepare_s, ended - seconds, ended)
             for place, (ticket, output) in enumerate(zip(batch.tickets, outputs, strict=True))

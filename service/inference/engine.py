@@ -27,7 +27,7 @@ from service.inference.ready import ReadyModel, ReadyModels, out_of_memory
 from service.inference.seats import Seat, Seats
 from service.inference.servables import Servable
 from service.inference.tenants import Tenants
-from service.inference.tickets import Lane, Outcome, Ticket
+from service.inference.tickets import Outcome, Ticket
 from service.metrics import Metrics
 
 __all__ = ["Engine", "Image", "Prediction", "Stages"]
@@ -237,7 +237,7 @@ class Engine:
             "the answer was not there in time", "try again later, send fewer images, or allow more time"
         )
 
-    def _ran(self, _lane: Lane, images: int, seconds: float) -> None:
+    def _ran(self, images: int, seconds: float) -> None:
         """How fast answers come, smoothed: what a refused caller is told to wait is made of it."""
         rate = images / max(seconds, 1e-6)
         self._images_per_s = rate if not self._images_per_s else 0.9 * self._images_per_s + 0.1 * rate

@@ -23,13 +23,11 @@ class Seat:
     """A place in a lane.
 
     Attributes:
-        key: of the model in the cache.
         labels: of the scores that will come.
         inputs: what images are fitted to, one per input of the network.
         subset: the classes that are meant, in a lane that many share.
     """
 
-    key: str
     lane: Lane
     labels: tuple[str, ...]
     inputs: Sequence[InputSpec]
@@ -73,12 +71,12 @@ class Seats:
     def _own(self, servable: Servable, model: ReadyModel, images: int) -> Seat:
         if servable.recipe is not None:
             self._tenants.asked(servable.model, servable.key, images)
-        return Seat(servable.key, model.lane, model.executable.labels, model.executable.inputs)
+        return Seat(model.lane, model.executable.labels, model.executable.inputs)
 
     def _shared(self, servable: Servable, model: ReadyModel, subset: Subset, images: int) -> Seat:
         if self._tenants.asked(servable.model, servable.key, images) and servable.key not in self._looking:
             self._looking[servable.key] = asyncio.ensure_future(self._look(servable))
-        return Seat(servable.mixed_key, model.lane, subset.labels, model.executable.inputs, subset)
+        return Seat(model.lane, subset.labels, model.executable.inputs, subset)
 
     async def _look(self, servable: Servable) -> None:
         """Compose, beside the traffic, if it pays; what fails shows when the model is asked for by itself."""
