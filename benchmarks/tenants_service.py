@@ -8,9 +8,8 @@ import itertools
 import json
 import os
 import random
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,14 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.conditions import spread
+from benchmarks.endurance.service import Service, served
 from benchmarks.load import Outcome, put_load, request
+from benchmarks.serving.processes import ProcessTree
 from moda_core.data.images import decode
 from moda_core.modularity.composition import compose
 from moda_core.modularity.models import ModularModel
 from moda_core.modularity.networks import network, predict
 from moda_core.storage.artifacts import encode
-from service.processes import Child, last_lines, python
-from service.up import free_port
 
 __all__ = ["ENOUGH", "Plan", "picture", "requests_for", "service", "subsets_of", "tenants_lines", "total"]
 
@@ -36,7 +35,6 @@ ENOUGH = 0.9
 """Least throughput of many subsets, as a share of the single model's."""
 
 _MODEL = "shared"
-_START_S = 120.0
 _MOST_REQUESTS = 1_000_000
 
 
@@ -68,15 +66,15 @@ def tenants_lines(model: ModularModel, plan: Plan, scratch: Path) -> tuple[list[
     subsets = subsets_of(model.labels, plan)
     image = picture(model.input.image_size, plan.seed)
     streams = {"whole model": requests_for([()], image), f"{plan.subsets} subsets": requests_for(subsets, image)}
-    with service(model, scratch) as served:
+    with service(model, scratch) as found:
         for requests in streams.values():
-            _load(served, requests, plan)
+            _load(found, requests, plan)
         lines = [
-            {"round": turn, "asked": asked, **_load(served, streams[asked], plan)}
+            {"round": turn, "asked": asked, **_load(found, streams[asked], plan)}
             for turn in range(plan.rounds)
             for asked in (list(streams) if turn % 2 else list(reversed(streams)))
         ]
-        error = _error(served.port, model, subsets[: plan.checked], image)
+        error = _error(found.port, model, subsets[: plan.checked], image)
     return lines, _summary(lines, *streams) | {"error against composed models": error}
 
 
@@ -112,59 +110,19 @@ def total(exposition: str, name: str, **labels: str) -> float:
     )
 
 
-@dataclass(frozen=True)
-class _Served:
-    """A service that runs, by its process and its port."""
-
-    pid: int
-    port: int
-
-    def processor_s(self) -> float:
-        """Time that all its threads have had on the processor since it began (of Linux; elsewhere 0)."""
-        stat = Path(f"/proc/{self.pid}/stat")
-        if not stat.exists():
-            return 0.0
-        user, system = stat.read_text().rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-    def composed(self) -> float:
-        """Models that it has composed since it began."""
-        return total(_ask(self.port, "GET", "/metrics"), "moda_model_load_seconds_count", kind="composed")
-
-
 @contextmanager
-def service(model: ModularModel, scratch: Path) -> Iterator[_Served]:
+def service(model: ModularModel, scratch: Path) -> Iterator[Service]:
     """A service that has the model; nothing of it runs afterwards.
 
     Raises:
-        RuntimeError: if it does not start, or refuses the model; the end of its log is in the message.
+        Unavailable: if it does not start; the end of its log is in the message.
+        RuntimeError: if it refuses the model.
     """
-    port = free_port()
-    environment = {"MODA_HOME": str(scratch / "home"), "MODA_PORT": str(port), "OMP_WAIT_POLICY": "PASSIVE"}
-    command = python(
-        "uvicorn", "service.app:create_app", "--factory", "--host", "127.0.0.1", "--port", str(port), "--no-access-log"
-    )
-    child = Child("service", command, environment=lambda: environment, log=scratch / "service.log")
-    child.start()
-    try:
-        _wait(child, port)
-        _upload(port, model)
-        assert child.pid is not None
-        yield _Served(child.pid, port)
-    except (OSError, RuntimeError) as error:
-        raise RuntimeError(f"{error}; the service's log ends:\n{last_lines(child.log)}") from error
-    finally:
-        child.stop()
-
-
-def _wait(child: Child, port: int) -> None:
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline and child.exited() is None:
-        with suppress(OSError):
-            _ask(port, "GET", "/healthz")
-            return
-        time.sleep(0.1)
-    raise RuntimeError("the service did not start")
+    home = scratch / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    with served(home, threads=os.cpu_count() or 1, settings={"MODA_DEVICE": "auto"}) as found:
+        _upload(found.port, model)
+        yield found
 
 
 def _upload(port: int, model: ModularModel) -> None:
@@ -190,13 +148,18 @@ def _ask(port: int, method: str, path: str, body: bytes = b"", media_type: str =
     return text
 
 
-def _load(served: _Served, requests: Sequence[bytes], plan: Plan) -> dict[str, Any]:
-    composed, processor_s = served.composed(), served.processor_s()
-    outcome = put_load(served.port, requests, connections=plan.connections, seconds=plan.seconds, most=_MOST_REQUESTS)
+def _load(asked: Service, requests: Sequence[bytes], plan: Plan) -> dict[str, Any]:
+    composed, processor_s = _composed(asked), ProcessTree(asked.pid).cpu_s()
+    outcome = put_load(asked.port, requests, connections=plan.connections, seconds=plan.seconds, most=_MOST_REQUESTS)
     if outcome.failed or not outcome.latencies_ms:
         raise RuntimeError(f"the service answered {dict(outcome.statuses)}")
-    processor_ms = 1e3 * (served.processor_s() - processor_s) / len(outcome.latencies_ms)
-    return _line(outcome) | {"processor ms": processor_ms, "compositions": int(served.composed() - composed)}
+    processor_ms = 1e3 * (ProcessTree(asked.pid).cpu_s() - processor_s) / len(outcome.latencies_ms)
+    return _line(outcome) | {"processor ms": processor_ms, "compositions": int(_composed(asked) - composed)}
+
+
+def _composed(asked: Service) -> float:
+    """Models that it has composed since it began."""
+    return total(asked.metrics(), "moda_model_load_seconds_count", kind="composed")
 
 
 def _line(outcome: Outcome) -> dict[str, Any]:
