@@ -28,6 +28,7 @@ from benchmarks.endurance.loads import Tally, closed_loop
 from benchmarks.endurance.samples import Sampler
 from benchmarks.endurance.service import Service, metric, served
 from benchmarks.endurance.subsets import MODEL, PICTURE, Subset, drawn_subsets, popular, publish, room_for
+from benchmarks.serving.ourselves import chosen_form
 
 __all__ = ["TOLERATED", "Phase", "Plan", "Soaked", "main", "requests_of", "soak"]
 
@@ -125,6 +126,7 @@ def soak(plan: Plan) -> Soaked:
 
 async def _worked(service: Service, plan: Plan, subsets: Sequence[Subset]) -> Soaked:
     ids = await _composed(service, subsets)
+    await asyncio.to_thread(chosen_form, service.url, MODEL)  # models in another form are made anew then
     before = await asyncio.to_thread(service.metrics)
     requests = requests_of(plan, subsets, ids)
     asked = Phase("requests", *await _measured(service, requests, _CONNECTIONS, plan.interval_s))

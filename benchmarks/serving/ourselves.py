@@ -18,7 +18,7 @@ from benchmarks.serving.rounds import Cell, load_of
 from benchmarks.serving.servers import Server, serving
 from service.client import Client
 
-__all__ = ["chosen_forms", "composed_beside_whole", "in_process", "two_beside_one"]
+__all__ = ["chosen_form", "chosen_forms", "composed_beside_whole", "in_process", "two_beside_one"]
 
 KEPT = tuple(f"class {row}" for row in range(3))
 _CONNECTIONS = (1, 32)
@@ -35,7 +35,7 @@ def chosen_forms(place: Place, models: Sequence[str]) -> dict[str, str]:
     with serving(ours(place), place) as server:
         for model in models:
             load_of(server, place, Cell(model, "executable", "raw", 1), 1).run()
-        return {model: _form(server, model) for model in models}
+        return {model: chosen_form(server.address, model) for model in models}
 
 
 def in_process(place: Place, model: str, seconds: float) -> dict[int, float]:
@@ -80,9 +80,14 @@ def two_beside_one(
     return rows
 
 
-def _form(server: Server, model: str) -> str:
+def chosen_form(address: str, model: str) -> str:
+    """The form of a model that a service has been asked for, once it has chosen.
+
+    Raises:
+        RuntimeError: when it does not.
+    """
     deadline = time.monotonic() + _CHOICE_TIMEOUT_S
-    with Client(server.address) as client:
+    with Client(address) as client:
         while not (chosen := client.model(model).serving):
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the service has not chosen a form of {model} within {_CHOICE_TIMEOUT_S} s")

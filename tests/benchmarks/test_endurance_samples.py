@@ -16,7 +16,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def mapped(size: int) -> mmap.mmap:
     """Memory of its own: what the allocator has left from before would not show."""
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.write(b"\1" * size)
+    for page in range(0, size, mmap.PAGESIZE):
+        memory[page] = 1
     return memory
 
 

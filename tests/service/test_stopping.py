@@ -83,15 +83,15 @@ def test_requests_under_way_are_answered_and_new_connections_refused(service: Se
     tree = ProcessTree(service.pid)
     members = tree.members()
     with ThreadPoolExecutor(3) as clients:
-        asking: list[Future[httpx.Response]] = [clients.submit(ask, service, LARGE, 20) for _ in range(3)]
-        waits(service, 41)  # of three requests with 20 each, at least the last is whole
+        asking: list[Future[httpx.Response]] = [clients.submit(ask, service, LARGE, 40) for _ in range(3)]
+        waits(service, 81)  # of three requests with 40 each, at least the last is whole
         os.kill(service.pid, signal.SIGTERM)
         while listens(service):
             time.sleep(0.005)
         assert not all(one.done() for one in asking), "it refused only once there was nothing left to answer"
         answers = [one.result() for one in asking]
     assert [one.status_code for one in answers] == [200] * 3
-    assert all(len(one.json()["predictions"]) == 20 for one in answers)
+    assert all(len(one.json()["predictions"]) == 40 for one in answers)
     assert ended(service, LIMIT_S) == END
     assert service.pid in members
     assert tree.gone_within(1.0)
