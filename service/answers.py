@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from moda_core.errors import Conflict
 from moda_core.modularity.measures import CompositionSize
 from moda_core.storage.manifests import canonical_threshold
 from service.inference.servables import Servable
-from service.schemas import Composition, Prediction, PredictionList
+from service.schemas import Composition
 
-__all__ = ["composition_answer", "prediction_answer"]
+__all__ = ["composition_answer", "prediction_members"]
 
 
 def composition_answer(
@@ -32,23 +34,35 @@ def composition_answer(
     )
 
 
-def prediction_answer(
+def prediction_members(
     meant: Servable, labels: Sequence[str], probabilities: Sequence[Sequence[float]]
-) -> PredictionList:
-    """One prediction per image, in the order of the caller's classes; `labels` name the columns."""
+) -> dict[str, Any]:
+    """The members of a `PredictionList`: one prediction per image, in the order of the caller's classes.
+
+    Args:
+        meant: what was asked.
+        labels: name the columns of `probabilities`.
+        probabilities: one row per image.
+
+    Raises:
+        Conflict: where they are not numbers: finite weights can be so large that what they compute is not.
+    """
     columns = meant.columns(labels)
-    return PredictionList(
-        model=meant.model,
-        composition=meant.recipe.id if meant.recipe else None,
-        classes=list(meant.classes),
-        predictions=[_prediction(_ordered(row, columns), meant.classes) for row in probabilities],
-    )
+    return {
+        "model": meant.model,
+        "composition": meant.recipe.id if meant.recipe else None,
+        "classes": meant.classes,
+        "predictions": [_prediction(_ordered(row, columns), meant.classes) for row in probabilities],
+    }
 
 
-def _ordered(row: Sequence[float], columns: Sequence[int] | None) -> list[float]:
-    return list(row) if columns is None else [row[column] for column in columns]
+def _ordered(row: Sequence[float], columns: Sequence[int] | None) -> Sequence[float]:
+    return row if columns is None else [row[column] for column in columns]
 
 
-def _prediction(row: list[float], classes: Sequence[str]) -> Prediction:
-    best = max(range(len(row)), key=row.__getitem__)
-    return Prediction(label=classes[best], probability=row[best], probabilities=row)
+def _prediction(row: Sequence[float], classes: Sequence[str]) -> dict[str, Any]:
+    probability = max(row)
+    if not probability <= 1:
+        problem = "the model's values grow beyond what float32 holds, so that its probabilities are not numbers"
+        raise Conflict(problem, "train it again, with a lower learning rate, and publish that version")
+    return {"label": classes[row.index(probability)], "probability": probability, "probabilities": row}

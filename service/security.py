@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from fastapi import Request
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moda_core.errors import TooLarge
 from service.errors import problem_response
+from service.headers import header
 
 __all__ = ["BodyLimit", "KnownHosts", "SameOrigin", "SecurityHeaders"]
 
@@ -54,10 +54,9 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        limit = self._limit(scope, headers)
+        limit = self._limit(scope)
         problem, remedy = f"the body is larger than {limit} bytes", f"send at most {limit} bytes"
-        declared = headers.get("content-length", "")
+        declared = header(scope, b"content-length") or ""
         if declared.isdecimal() and int(declared) > limit:
             response = problem_response(
                 Request(scope), 413, "too-large", problem, field="body", value=f"{declared} bytes", remedy=remedy
@@ -76,10 +75,12 @@ class BodyLimit:
 
         await self.app(scope, limited, send)
 
-    def _limit(self, scope: Scope, headers: Headers) -> int:
-        media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        upload = scope["method"] == "POST" and media_type == "multipart/form-data"
-        return self.uploads.get(scope["path"], self.limit_bytes) if upload else self.limit_bytes
+    def _limit(self, scope: Scope) -> int:
+        raised = self.uploads.get(scope["path"])
+        if raised is None or scope["method"] != "POST":
+            return self.limit_bytes
+        media_type = (header(scope, b"content-type") or "").partition(";")[0].strip().lower()
+        return raised if media_type == "multipart/form-data" else self.limit_bytes
 
 
 class KnownHosts:
@@ -99,7 +100,7 @@ class KnownHosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 421 to a request for another host."""
-        host = Headers(scope=scope).get("host") if scope["type"] == "http" else None
+        host = header(scope, b"host") if scope["type"] == "http" else None
         probed = scope.get("path") in _PROBES
         if host is None or probed or "*" in self.names or _name(host) in self.names:
             await self.app(scope, receive, send)
@@ -136,8 +137,7 @@ class SameOrigin:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 403 to a write from elsewhere."""
-        headers = Headers(scope=scope) if scope["type"] == "http" else None
-        if headers is None or scope["method"] in _SAFE_METHODS or not _foreign(headers):
+        if scope["type"] != "http" or scope["method"] in _SAFE_METHODS or not _foreign(scope):
             await self.app(scope, receive, send)
             return
         response = problem_response(
@@ -146,18 +146,18 @@ class SameOrigin:
             "foreign-origin",
             "this request comes from a page of another site",
             field="Origin",
-            value=(headers.get("origin") or headers.get("sec-fetch-site", ""))[:120],
+            value=(header(scope, b"origin") or header(scope, b"sec-fetch-site") or "")[:120],
             remedy="send it from the service's own page, or from a program that is no browser",
         )
         await response(scope, receive, send)
 
 
-def _foreign(headers: Headers) -> bool:
-    origin = headers.get("origin")
+def _foreign(scope: Scope) -> bool:
+    origin = header(scope, b"origin")
     if origin is None:
-        return headers.get("sec-fetch-site") in {"cross-site", "same-site"}
+        return header(scope, b"sec-fetch-site") in {"cross-site", "same-site"}
     try:
-        return urlsplit(origin).netloc != headers.get("host")
+        return urlsplit(origin).netloc != header(scope, b"host")
     except ValueError:
         return True
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import re
+import secrets
 import sys
 import time
-import uuid
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 from fastapi import Request
+from pydantic_core import to_json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import CLIENT_GONE, problem_response
+from service.headers import header
 from service.metrics import Metrics
 
 __all__ = ["RequestTelemetry", "is_exported", "note", "request_logger", "server_timing"]
@@ -28,16 +30,20 @@ _UNLOGGED = {"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/r
 def request_logger() -> Any:
     """A logger that writes one JSON object per line to standard output."""
     return structlog.wrap_logger(
-        structlog.WriteLogger(sys.stdout),
+        structlog.BytesLogger(sys.stdout.buffer),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer(_as_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
     ).bind()
+
+
+def _as_json(event: Any, **_options: Any) -> bytes:
+    return to_json(event, fallback=repr)
 
 
 def is_exported() -> bool:
@@ -112,8 +118,8 @@ class RequestTelemetry:
 
 
 def _request_id(scope: Scope) -> str:
-    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    given = header(scope, b"x-request-id")
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
 
 def _route(scope: MutableMapping[str, Any]) -> str:

@@ -157,7 +157,7 @@ class Component(nn.Module):
     ) -> Float[Tensor, "batch classes"]:
         """Logits, in the body's type."""
         values = pixels.to(self.door, memory_format=torch.channels_last)
-        logits: Tensor = self.body(torch.addcmul(self.shift, values, self.scale).to(self.kind), *more)
+        logits: Tensor = self.body.forward(torch.addcmul(self.shift, values, self.scale).to(self.kind), *more)
         return logits
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from moda_core.errors import InvalidInput
@@ -56,6 +57,7 @@ class Reference:
     alias: str | None = None
 
 
+@lru_cache(maxsize=4096)
 def parse_reference(text: str, *, field: Literal["model", "dataset"] = "model") -> Reference:
     """Read a reference, without looking whether it exists.
 

@@ -19,25 +19,46 @@ _PATIENCE_S = 0.1
 async def unless_gone(request: Request, work: Awaitable[_Made]) -> _Made | None:
     """What the work makes; None, and the work cancelled, where the caller hangs up before.
 
-    The body of the request has been read.
+    The body of the request has been read. The work is awaited by the calling task itself, because a task of its own
+    takes as long as some of the answers.
     """
-    loop, doing = asyncio.get_running_loop(), asyncio.ensure_future(work)
-    listening: list[asyncio.Task[None]] = []
-    timer = loop.call_later(_PATIENCE_S, lambda: listening.append(loop.create_task(_cancel_when_gone(request, doing))))
+    task = asyncio.current_task()
+    assert task is not None
+    watch = _Watch(request, task)
+    timer = asyncio.get_running_loop().call_later(_PATIENCE_S, watch.begin)
     try:
-        return await doing
+        return await work
     except asyncio.CancelledError:
-        if listening and listening[0].done() and not listening[0].cancelled():
+        if watch.gone and task.uncancel() <= watch.cancelling:
             return None
-        doing.cancel()
         raise
     finally:
         timer.cancel()
-        for task in listening:
-            task.cancel()
+        watch.end()
 
 
-async def _cancel_when_gone(request: Request, doing: asyncio.Future[_Made]) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    doing.cancel()
+class _Watch:
+    """Listens for the end of a request's caller, and cancels the task that works for it.
+
+    Attributes:
+        cancelling: how often others had asked the task to end before.
+        gone: whether the caller has gone, and the task was cancelled for it.
+    """
+
+    def __init__(self, request: Request, task: asyncio.Task[object]) -> None:
+        self._request, self._task = request, task
+        self._listening: asyncio.Task[None] | None = None
+        self.cancelling, self.gone = task.cancelling(), False
+
+    def begin(self) -> None:
+        self._listening = asyncio.ensure_future(self._listen())
+
+    def end(self) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
+
+    async def _listen(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        self._task.cancel()

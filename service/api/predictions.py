@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import QueryParams
 
 from moda_core.errors import InvalidInput, UnsupportedType
-from service.answers import prediction_answer
+from service.answers import prediction_members
 from service.api.asking import predicted
 from service.api.dependencies import parts_of_app
 from service.api.forms import parts_of
+from service.headers import header
 from service.inference.decoding import EncodedImage, from_base64
 from service.inference.engine import Prediction
 from service.oip.bodies import read_json
@@ -27,8 +31,12 @@ router = APIRouter(tags=["inference"])
 TIMEOUT = "X-Request-Timeout-Seconds"
 """The header by which a caller says how long it will wait."""
 
+_TIMEOUT = TIMEOUT.lower().encode()
+
 # A form of so many bytes is taken apart on the event loop; a thread would cost more.
 _READ_AT_ONCE_BYTES = 256 * 1024
+# Longer queries are not remembered: 4,096 of this length are 2 MB.
+_LONGEST_KNOWN = 512
 _IMAGE = {"type": "string", "format": "binary"}
 _LABELS = {"type": "array", "items": {"type": "string"}}
 _BODY: dict[str, Any] = {
@@ -96,14 +104,14 @@ async def answer(request: Request) -> Response:
     meant = await parts.servables.find(asked.model, asked.classes, asked.threshold)
 
     async def write(found: Prediction) -> Response:
-        answer = prediction_answer(meant, found.labels, found.probabilities)
-        return Response(answer.model_dump_json(), media_type="application/json")
+        members = prediction_members(meant, found.labels, found.probabilities)
+        return Response(to_json(members), media_type="application/json")
 
     return await predicted(request, parts, meant, asked.images, write, timeout_s=timeout_s)
 
 
 def _timeout(request: Request) -> float | None:
-    given = request.headers.get(TIMEOUT)
+    given = header(request.scope, _TIMEOUT)
     if given is None:
         return None
     try:
@@ -116,10 +124,10 @@ def _timeout(request: Request) -> float | None:
 
 
 async def _asked(request: Request) -> _Asked:
-    content_type = request.headers.get("content-type", "")
+    content_type = header(request.scope, b"content-type") or ""
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type.startswith("image/"):
-        return _from_query(request, await request.body())
+        return _from_query(request.scope["query_string"], await request.body())
     if media_type == "multipart/form-data":
         form = await request.body()
         if len(form) <= _READ_AT_ONCE_BYTES:
@@ -145,10 +153,18 @@ def _checked(model: str | None, images: list[EncodedImage], classes: list[str], 
     return _Asked(model, images, classes or None, threshold)
 
 
-def _from_query(request: Request, body: bytes) -> _Asked:
-    query = request.query_params
-    images = [EncodedImage("image", body)]
-    return _checked(query.get("model"), images, query.getlist("classes"), query.get("threshold"))
+def _from_query(query: bytes, body: bytes) -> _Asked:
+    read = _known_query if len(query) <= _LONGEST_KNOWN else QueryParams
+    named = read(query)
+    return _checked(
+        named.get("model"), [EncodedImage("image", body)], named.getlist("classes"), named.get("threshold")
+    )
+
+
+@lru_cache(maxsize=4096)
+def _known_query(query: bytes) -> QueryParams:
+    """A query that was read before: callers send the same one with every image."""
+    return QueryParams(query)
 
 
 def _from_json(body: bytes) -> _Asked:

@@ -18,13 +18,14 @@ from moda_core.specs import TrainingSpec, parse_threshold
 from moda_core.storage import artifacts, workflows
 from moda_core.storage.formats import FileFormat
 from moda_core.storage.registry import Registry
-from service.answers import composition_answer, prediction_answer
+from service.answers import composition_answer, prediction_members
 from service.client import as_plain
 from service.commands.following import Watcher, watching
 from service.commands.terminal import show, table
 from service.commands.using import composition_table, prediction_table
 from service.inference.device import chosen_device
 from service.inference.servables import Servable, servable
+from service.schemas import PredictionList
 
 __all__ = ["Control", "compose_here", "import_here", "predict_here", "train_here"]
 
@@ -109,7 +110,7 @@ def predict_here(
     images = [decode(content, field=str(file)) for file, content in zip(files, contents, strict=True)]
     answering = network(_loaded(registry, meant), chosen_device(device))
     probabilities = predict(answering, images)
-    answer = prediction_answer(meant, answering.labels, probabilities.tolist())
+    answer = PredictionList.model_validate(prediction_members(meant, answering.labels, probabilities.tolist()))
     show(as_plain(answer), as_json=as_json, people=lambda: prediction_table(files, answer))
 
 

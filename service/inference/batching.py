@@ -27,6 +27,7 @@ class _Batch:
 
     tickets: list[Ticket[Any]]
     started_at: float
+    thread_started_at: float
     finish: Callable[[], Sequence[Any]]
 
 
@@ -139,9 +140,9 @@ class Batcher:
         self._done(len(taken) - len(tickets))
         if not tickets:
             return None
-        begun = time.perf_counter()
+        begun, thread_begun = time.perf_counter(), time.thread_time()
         try:
-            return _Batch(tickets, begun, tickets[0].lane.start([ticket.input for ticket in tickets]))
+            return _Batch(tickets, begun, thread_begun, tickets[0].lane.start([ticket.input for ticket in tickets]))
         except Exception as error:  # noqa: BLE001 # whatever a forward pass raises is the requests' answer, not this thread's end
             self._done(len(tickets))
             deliver(tickets, error)
@@ -162,7 +163,7 @@ class Batcher:
         self._last_ended = ended
         if images:
             lane = batch.tickets[0].lane
-            newest = seconds / images
+            newest = (time.thread_time() - batch.thread_started_at) / images
             lane.image_s = newest if lane.image_s == float("inf") else lane.image_s + _NEWEST * (newest - lane.image_s)
             self._ran(images, seconds)
         return [

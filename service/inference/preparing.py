@@ -3,8 +3,8 @@
 Python runs one thread at a time, and handing a request from one to the next takes longer than decoding a small
 image, or than a small model's forward pass. So what arrives in one turn of the event loop goes to a thread
 together, and on to the device together. A small request that finds the device idle goes straight to the device's
-own thread; and where model and images together take less than a millisecond, to none: what arrived in a turn of the
-loop is answered at its end (`docs/decisions/0008-threads.md`).
+own thread; and where model and image together take less than a millisecond, to none: what arrived in a turn of the
+loop is answered at its end, a few milliseconds of it at a time (`docs/decisions/0008-threads.md`).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _MORE_THREADS = 8
 _QUICK_S = 0.0005
 """What a forward pass of one image may take to be run without handing it over."""
 
-_HERE_S = 0.002
-"""What all of that may take in one turn of the event loop."""
+_HERE_S = 0.005
+"""What all of that may take in one turn of the event loop; the rest waits for the next."""
 
 _SMALL_S = 0.0001
 """What decoding a small image is thought to take."""
@@ -49,8 +49,7 @@ class Preparing:
         self._batcher, self._most = batcher, threads
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._waiting: deque[Ticket[Any]] = deque()
-        self._here: dict[Lane, list[Ticket[Any]]] = {}
-        self._here_s = 0.0
+        self._here: deque[Ticket[Any]] = deque()
         self._lock, self._at_work, self._handing_over = threading.Lock(), 0, False
 
     def submit(self, ticket: Ticket[Any], *, small: bool) -> None:
@@ -60,40 +59,50 @@ class Preparing:
             ticket: of the request.
             small: whether it is prepared faster than it is handed to another thread.
         """
-        if small and self._fits_here(ticket):
-            self._here.setdefault(ticket.lane, []).append(ticket)
+        if small and self._is_quick(ticket.lane):
+            self._here.append(ticket)
         elif small and not self._waiting and not self._here and self._batcher.idle:
             self._batcher.put(ticket)
             return
         else:
             self._waiting.append(ticket)
-        if not self._handing_over:
-            self._handing_over = True
-            asyncio.get_running_loop().call_soon(self._hand_over)
+        self._hand_over_soon()
 
     def close(self) -> None:
         """Prepare what waits, and end the threads."""
         self._threads.shutdown()
 
-    def _fits_here(self, ticket: Ticket[Any]) -> bool:
-        """Whether a request can be answered in this turn of the loop; counts it if so."""
-        takes = ticket.lane.image_s + _SMALL_S
-        if self._batcher.overlap or ticket.lane.image_s > _QUICK_S or self._here_s + takes > _HERE_S:
-            return False
-        self._here_s += takes
-        return True
+    def _is_quick(self, lane: Lane) -> bool:
+        """Whether its requests are answered sooner than handed to another thread."""
+        return lane.image_s <= _QUICK_S and not self._batcher.overlap
+
+    def _hand_over_soon(self) -> None:
+        if not self._handing_over:
+            self._handing_over = True
+            asyncio.get_running_loop().call_soon(self._hand_over)
 
     def _hand_over(self) -> None:
         """Answer what is answered here, and wake as many threads as what else arrived in this turn is worth."""
         self._handing_over = False
-        here, self._here, self._here_s = self._here, {}, 0.0
-        for tickets in here.values():
+        for tickets in self._this_turn().values():
             self._batcher.run_here(tickets)
+        if self._here:
+            self._hand_over_soon()
         with self._lock:
             wanted = min(self._most, len(self._waiting), 1 + len(self._waiting) // _MORE_THREADS)
             more, self._at_work = max(0, wanted - self._at_work), max(wanted, self._at_work)
         for _ in range(more):
             self._threads.submit(self._work)
+
+    def _this_turn(self) -> dict[Lane, list[Ticket[Any]]]:
+        """By lane, the first requests of those that are answered here, for as long as one turn may take."""
+        taken: dict[Lane, list[Ticket[Any]]] = {}
+        takes_s = 0.0
+        while self._here and takes_s < _HERE_S:
+            ticket = self._here.popleft()
+            taken.setdefault(ticket.lane, []).append(ticket)
+            takes_s += ticket.lane.image_s + _SMALL_S
+        return taken
 
     def _work(self) -> None:
         """Prepare until nothing waits."""

@@ -18,7 +18,8 @@ class Lane(Protocol):
     """Requests that may share a batch. Lanes are compared by identity.
 
     Attributes:
-        image_s: seconds of the device for each image, lately; infinite before the first batch.
+        image_s: processor time for each image, lately, of the thread that starts and finishes batches, however long
+            it waited for its turn meanwhile; infinite before the first batch.
     """
 
     image_s: float

@@ -56,3 +56,17 @@ def test_its_own_cancellation_goes_on_and_takes_the_work_along():
         return log
 
     assert asyncio.run(scenario()) == ["cancelled"]
+
+
+def test_the_services_own_end_comes_before_that_of_a_caller_who_goes_meanwhile():
+    async def scenario() -> list[str]:
+        messages, log = asyncio.Queue(), []
+        task = asyncio.ensure_future(unless_gone(request_of(messages), forever(log)))
+        await asyncio.sleep(0.2)  # by now somebody listens
+        messages.put_nowait({"type": "http.disconnect"})
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return log
+
+    assert asyncio.run(scenario()) == ["cancelled"]

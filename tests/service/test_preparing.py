@@ -22,6 +22,16 @@ class Noting:
         return lambda: inputs
 
 
+class Steady(Noting):
+    """Takes what it was said to take, whatever is measured of it."""
+
+    image_s = property(lambda self: self.said_s, lambda self, measured: None)
+
+    def __init__(self, image_s: float) -> None:
+        self.said_s = image_s
+        super().__init__(image_s)
+
+
 @pytest.fixture
 def preparing():
     batcher = Batcher(max_batch=32)
@@ -54,12 +64,29 @@ def test_what_is_quick_and_small_is_answered_together_by_the_loop_itself(prepari
     assert [(thread, len(batch)) for thread, batch in lane.batches] == [("MainThread", 5)]
 
 
-def test_no_more_than_two_milliseconds_of_it_at_a_time(preparing: Preparing):
-    lane = Noting(image_s=0.0004)
-    found = answers(preparing, lane, [noted(number) for number in range(20)], small=True)
-    assert sorted(value for _, value in found) == list(range(20))
-    here = [len(batch) for thread, batch in lane.batches if thread == "MainThread"]
-    assert here == [4]
+def test_a_turn_of_the_loop_takes_a_few_milliseconds_of_it_and_the_next_turn_goes_on(preparing: Preparing):
+    lane = Steady(image_s=0.0004)
+    found = answers(preparing, lane, [noted(number) for number in range(25)], small=True)
+    assert found == [("MainThread", number) for number in range(25)]
+    assert [len(batch) for _, batch in lane.batches] == [10, 10, 5]
+    assert {thread for thread, _ in lane.batches} == {"MainThread"}
+
+
+def test_between_two_such_turns_the_loop_hears_others(preparing: Preparing):
+    lane = Steady(image_s=0.0004)
+
+    async def scenario() -> list[int]:
+        loop = asyncio.get_running_loop()
+        tickets = [Ticket(lane, noted(number), 1, loop.create_future()) for number in range(30)]
+        for ticket in tickets:
+            preparing.submit(ticket, small=True)
+        heard: list[int] = []
+        while not tickets[-1].answer.done():
+            await asyncio.sleep(0)
+            heard.append(sum(ticket.answer.done() for ticket in tickets))
+        return heard
+
+    assert asyncio.run(scenario()) == [10, 20, 30]
 
 
 @pytest.mark.parametrize("image_s", [0.01, float("inf")])
