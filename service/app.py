@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -16,6 +15,7 @@ from service import __version__, errors, schemas, security, telemetry
 from service.api import aliases, compositions, datasets, jobs, models, operations, predictions, submissions
 from service.api.dependencies import ServiceParts
 from service.api.direct import DirectPredictions
+from service.collecting import short_collections
 from service.exports import Exports
 from service.inference.device import chosen_device
 from service.inference.engine import Engine
@@ -112,10 +112,9 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
         warm_up = WarmUp(registry, engine.is_quiet)
         reaper.start()
         warm_up.start()
-        # What is there now stays. Looking through all of torch for garbage stops everything for a fifth of a second.
-        gc.freeze()
         try:
-            yield
+            with short_collections():
+                yield
         finally:
             warm_up.stop()
             reaper.stop()

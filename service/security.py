@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -117,6 +118,7 @@ class KnownHosts:
         await response(scope, receive, send)
 
 
+@lru_cache(maxsize=256)
 def _name(host: str) -> str | None:
     """The host's name without its port, in small letters; None for what is no host."""
     try:

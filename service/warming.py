@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -67,7 +66,6 @@ class WarmUp:
                     return
                 with suppress(ModaError):
                     unit_graph(architecture)
-        gc.freeze()  # what was imported for it stays
 
 
 def architectures(models: Iterable[Resolved[Manifest]]) -> list[ArchitectureSpec]:

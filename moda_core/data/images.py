@@ -215,6 +215,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """The image in mode L or RGB."""
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    if image.mode in {"L", "RGB"} and "transparency" not in image.info:
+        return image
     plain = "L" if image.mode in _GREY_MODES else "RGB"
     if image.has_transparency_data:
         layered = image.convert("RGBA")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -38,6 +37,7 @@ MOST_CHANGED = 1e-3
 _ALWAYS: tuple[Form, ...] = ("plain", "folded")
 _CHECKED = 256
 _SQUARES = 4
+_ENOUGH_S, _MOST_ROUNDS = 0.1, 100
 
 Pixels = tuple[UInt8[Tensor, "images _channels _size _size"], ...]
 Build = Callable[[Model, Form, torch.device | str], Executable]
@@ -95,15 +95,15 @@ def choose(
 ) -> Choice:
     """The form in which a root model, and whatever is composed of it, should be run.
 
-    Forms take turns, so that what else the machine does slows all of them; on a busy one the times are longer
-    than they will be, and of forms that are nearly as fast as each other either may be chosen.
+    Forms take turns, so that what else the machine does slows all of them, and the shortest time of each counts; of
+    forms that are nearly as fast as each other either may be chosen.
 
     Args:
         model: a root; its compositions take its form without being measured.
         device: on which it will answer.
         allow: forms beside the plain and the folded one: ``bf16``, ``compiled``, ``captured``.
         images: real ones, fitted to the model's inputs, one tensor per input; without them ``bf16`` never holds.
-        rounds: of timing, in each of which every form takes its turn.
+        rounds: of timing, at the least, in each of which every form takes its turn.
         build: makes the executables.
         cancelled: asked every few hundred images.
 
@@ -220,23 +220,26 @@ def _timed(
 ) -> tuple[dict[Form, tuple[float, float]], dict[Form, Exception]]:
     """Milliseconds of one image alone, and of one among many; and what went wrong with the forms that have none.
 
-    They are medians of rounds in which the forms take turns; the first one warms up.
+    They are the shortest of rounds in which the forms take turns, because what else the machine does only ever adds
+    to a time. Quick models have as many rounds more as fit into a tenth of a second.
     """
     many = tuple(given.repeat(-(-LARGE_BATCH // len(given)), 1, 1, 1)[:LARGE_BATCH] for given in pixels)
     batches = tuple(given[:1] for given in pixels), many
     times: dict[Form, list[list[float]]] = {form: [] for form in asked}
     broken: dict[Form, Exception] = {}
-    for _ in range(rounds + 1):
+    began, done = perf_counter(), 0
+    while done <= rounds or (done < _MOST_ROUNDS and perf_counter() - began < _ENOUGH_S):
+        done += 1
         for form in [form for form in asked if form not in broken]:
             going_on()
             try:
                 times[form].append([_milliseconds(asked[form], batch) for batch in batches])
             except Exception as error:  # noqa: BLE001 # as above
                 broken[form] = error
-    medians = {
-        form: [median(column) for column in zip(*times[form][1:], strict=True)] for form in asked if form not in broken
+    shortest = {
+        form: [min(column) for column in zip(*times[form], strict=True)] for form in asked if form not in broken
     }
-    return {form: (single, large / LARGE_BATCH) for form, (single, large) in medians.items()}, broken
+    return {form: (single, large / LARGE_BATCH) for form, (single, large) in shortest.items()}, broken
 
 
 def _milliseconds(asked: Executable, batch: Pixels) -> float:

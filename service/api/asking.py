@@ -47,7 +47,6 @@ async def predicted(
         queue_ms=round(1e3 * stages.queue, 3),
         infer_ms=round(1e3 * stages.forward, 3),
     )
-    response.headers["Server-Timing"] = server_timing(
-        decode=stages.decode, queue=stages.queue, forward=stages.forward, encode=encode
-    )
+    timing = server_timing(decode=stages.decode, queue=stages.queue, forward=stages.forward, encode=encode)
+    response.raw_headers.append(timing)
     return response

@@ -156,9 +156,7 @@ def _checked(model: str | None, images: list[EncodedImage], classes: list[str], 
 def _from_query(query: bytes, body: bytes) -> _Asked:
     read = _known_query if len(query) <= _LONGEST_KNOWN else QueryParams
     named = read(query)
-    return _checked(
-        named.get("model"), [EncodedImage("image", body)], named.getlist("classes"), named.get("threshold")
-    )
+    return _checked(named.get("model"), [EncodedImage("image", body)], named.getlist("classes"), named.get("threshold"))
 
 
 @lru_cache(maxsize=4096)

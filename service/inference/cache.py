@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, ItemsView, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
@@ -31,7 +31,7 @@ class ByteCache(Generic[_Value]):
         self._kept: OrderedDict[str, _Value] = OrderedDict()
         self._lent: dict[str, _Value] = {}
         self._being_made: dict[str, asyncio.Task[_Value]] = {}
-        self._users: Counter[str] = Counter()
+        self._users: dict[str, int] = {}
         self._pinned: set[str] = set()
         self.used_bytes = self.hits = self.misses = self.evictions = 0
 
@@ -69,17 +69,20 @@ class ByteCache(Generic[_Value]):
         return await asyncio.shield(task)
 
     @contextmanager
-    def in_use(self, key: str) -> Iterator[None]:
-        """Meanwhile the value of `key`, there now or later, is not evicted."""
-        self._users[key] += 1
+    def in_use(self, *keys: str) -> Iterator[None]:
+        """Meanwhile the values of some keys, there now or later, are not evicted."""
+        users = self._users
+        for key in keys:
+            users[key] = users.get(key, 0) + 1
         try:
             yield
         finally:
-            self._users[key] -= 1
-            if not self._users[key]:
-                del self._users[key]
-                self._lent.pop(key, None)
-                self._evict()
+            for key in keys:
+                users[key] -= 1
+                if not users[key]:
+                    del users[key]
+                    self._lent.pop(key, None)
+            self._evict()
 
     def pin(self, key: str) -> None:
         """Do not evict the value of `key`, there now or later, until it is unpinned."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
@@ -42,8 +42,7 @@ Image = EncodedImage | UInt8[Tensor, "channels height width"]
 """A file, or decoded pixels of any size and colour."""
 
 
-@dataclass(frozen=True)
-class Stages:
+class Stages(NamedTuple):
     """Where the time of a request went, in seconds, and how many images shared its forward pass."""
 
     decode: float
@@ -130,7 +129,7 @@ class Engine:
         self._take_on(len(images), size_bytes)
         cache = self.models.cache
         try:
-            with cache.in_use(servable.key), cache.in_use(servable.mixed_key):
+            with cache.in_use(servable.key, servable.mixed_key):
                 seat = self._seats.at_hand(servable, len(images))
                 if seat is None:
                     seat = await self._in_time(self._seats.made(servable, len(images)), ends_at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
@@ -35,8 +36,7 @@ class Asked:
         return len(self.pixels[0])
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(NamedTuple):
     """Answers for the images of one request, in the order of the model's labels.
 
     Attributes:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 __all__ = ["Lane", "Outcome", "Ticket", "deliver"]
 
@@ -28,8 +28,7 @@ class Lane(Protocol):
         """Begin a batch on the device; what is returned waits for it and gives one output for each input."""
 
 
-@dataclass(frozen=True)
-class Outcome(Generic[_Output]):
+class Outcome(NamedTuple, Generic[_Output]):
     """What became of a request.
 
     Attributes:

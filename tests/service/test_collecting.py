@@ -1,0 +1,63 @@
+"""Collections of garbage do not go over the same objects again and again."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from service.collecting import short_collections
+
+MANY = 400_000
+
+
+@pytest.fixture(autouse=True)
+def by_hand() -> Iterator[None]:
+    """Only collections that the test asks for; and what it set aside comes back."""
+    gc.disable()
+    yield
+    gc.enable()
+    gc.unfreeze()
+
+
+def test_what_is_there_is_set_aside_at_once_and_what_is_long_to_look_at_after_one_look():
+    with short_collections():
+        before = gc.get_freeze_count()
+        assert before > 10_000
+        held = [[number] for number in range(MANY)]
+        gc.collect()
+        assert gc.get_freeze_count() - before >= MANY
+        assert len(held) == MANY
+
+
+def test_a_short_collection_sets_nothing_aside():
+    with short_collections():
+        gc.collect()
+        gc.collect()
+        before = gc.get_freeze_count()
+        held = [[number] for number in range(100)]
+        gc.collect()
+        assert gc.get_freeze_count() == before
+        assert len(held) == 100
+
+
+def test_circles_that_came_since_are_still_collected():
+    class Node:
+        other: Node
+
+    with short_collections():
+        first, second = Node(), Node()
+        first.other, second.other = second, first
+        seen = weakref.ref(first)
+        del first, second
+        gc.collect()
+        assert seen() is None
+
+
+def test_afterwards_collections_are_as_they_were():
+    before = list(gc.callbacks)
+    with short_collections():
+        assert len(gc.callbacks) == len(before) + 1
+    assert gc.callbacks == before
