@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.serving.environments import PEERS, NotInstalled, environment
 from service.processes import python
-from service.up import UVICORN
+from service.up import UVICORN, allocator
 
 __all__ = ["FIRST_MODEL", "MODULAR", "OURS", "Contestant", "Place", "ours", "peers", "service_command"]
 
@@ -104,7 +104,7 @@ def ours(place: Place) -> Contestant:
         family=OURS,
         ways=("executable",),
         command=service_command,
-        environment={**place.surroundings(), **settings},
+        environment={**place.surroundings(), **allocator(), **settings},
         path=lambda model, _way, _form: f"/predict?model={model}",
         names_model=True,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
 from moda_core.errors import InvalidInput
 
 __all__ = ["Part", "parts_of"]
+
+
+_SHORT_BYTES = 256
 
 
 @dataclass
@@ -54,7 +59,7 @@ def parts_of(body: bytes, content_type: str, *, most: int, remedy: str) -> list[
     Raises:
         InvalidInput: for a body that is no such form, or has more parts.
     """
-    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    boundary = _options(content_type.encode("latin-1")).get(b"boundary")
     if not boundary:
         raise InvalidInput("body", None, "a form without a boundary", remedy)
     reader = _Reader(most)
@@ -67,6 +72,16 @@ def parts_of(body: bytes, content_type: str, *, most: int, remedy: str) -> list[
     if not reader.ended:
         raise InvalidInput("body", None, "the form ends before its last boundary", remedy)
     return reader.parts
+
+
+def _options(value: bytes) -> Mapping[bytes, bytes]:
+    """What stands behind a header's value; short ones, which come again and again, are remembered."""
+    return _short_options(value) if len(value) <= _SHORT_BYTES else parse_options_header(value)[1]
+
+
+@lru_cache(maxsize=1024)
+def _short_options(value: bytes) -> Mapping[bytes, bytes]:
+    return parse_options_header(value)[1]
 
 
 class _Reader:
@@ -96,7 +111,7 @@ class _Reader:
         self._name.clear()
         self._value.clear()
         if name == b"content-disposition":
-            options = parse_options_header(value)[1]
+            options = _options(value)
             self.parts[-1].name = options.get(b"name", b"").decode("utf-8", "replace")
             file_name = options.get(b"filename")
             self.parts[-1].file_name = None if file_name is None else file_name.decode("utf-8", "replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ class Servables:
         self._registry, self._most, self._most_labels = registry, most, most_labels
         self._known: OrderedDict[tuple[object, ...], tuple[object, Servable]] = OrderedDict()
         self._labels = 0
+        self._stamps: dict[str, object] = {}
 
     async def find(
         self, reference: str, classes: Sequence[str] | None = None, threshold: _Threshold = None
@@ -86,7 +88,7 @@ class Servables:
             NotFound, Conflict, InvalidInput: as `servable` does.
         """
         key = reference, None if classes is None else tuple(classes), threshold
-        stamp = self._registry.stamp(reference)
+        stamp = self._stamp(reference)
         known = self._known.get(key)
         if known is not None and known[0] == stamp:
             self._known.move_to_end(key)
@@ -94,6 +96,14 @@ class Servables:
         found = await run_in_threadpool(servable, self._registry, reference, classes, threshold)
         self._remember(key, stamp, found)
         return found
+
+    def _stamp(self, reference: str) -> object:
+        """The registry's, asked once for all that a turn of the event loop has read from its sockets."""
+        if reference not in self._stamps:
+            if not self._stamps:
+                asyncio.get_running_loop().call_soon(self._stamps.clear)
+            self._stamps[reference] = self._registry.stamp(reference)
+        return self._stamps[reference]
 
     def _remember(self, key: tuple[object, ...], stamp: object, found: Servable) -> None:
         if key in self._known:
