@@ -196,7 +196,8 @@ class TestRefusal:
 
     @pytest.mark.parametrize(("exporter", "file"), [(onnx_exporter, onnx_file), (pt2_exporter, pt2_file)])
     def test_an_exporter_that_writes_another_network_is_found_out(self, monkeypatch, exporter, file: Callable):
-        monkeypatch.setattr(exporter, "_written", lambda _: file("one class"))
+        other = file("one class")  # written before the exporter is another
+        monkeypatch.setattr(exporter, "_written", lambda _: other)
         write = {onnx_exporter: to_onnx, pt2_exporter: to_pt2}[exporter]
         with pytest.raises(NotExportable, match="answers differently from the model"):
             write(compose(modular_model(width=0.25), ["ant"]))
