@@ -26,6 +26,7 @@ from service.oip import router as inference_protocol
 from service.oip.residents import Residents
 from service.oip.schemas import InferenceRequest, RepositoryIndex, RepositoryLoad
 from service.pages import add_pages
+from service.readiness import Checks
 from service.settings import Settings
 from service.warming import WarmUp
 from worker.jobs import Jobs
@@ -107,7 +108,15 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
         )
         exports = Exports()
         app.state.parts = ServiceParts(
-            settings, registry, work, engine, Servables(registry), metrics, Residents(engine), exports
+            settings,
+            registry,
+            work,
+            engine,
+            Servables(registry),
+            metrics,
+            Residents(engine),
+            exports,
+            Checks(registry, work, engine),
         )
         warm_up = WarmUp(registry, engine.is_quiet)
         reaper.start()

@@ -10,20 +10,21 @@ from typing import Any
 
 __all__ = ["short_collections"]
 
-_LONG_S = 0.01
-
 
 @contextmanager
-def short_collections() -> Iterator[None]:
+def short_collections(long_s: float = 0.01) -> Iterator[None]:
     """Meanwhile, no full collection of garbage goes twice over what stays.
 
     A collection stops every thread for as long as it looks at all objects, and torch alone is a million of them: a
     fifth of a second, about once in a second under load. So what is there at the beginning is set aside
-    (`gc.freeze`), and again whatever a collection that took more than 10 ms has left: it has just been seen to be in
+    (`gc.freeze`), and again whatever a collection that took long has left: it has just been seen to be in
     use, most of it for good, as what torch imports with the first model is. What is set aside is still freed when
-    its last reference goes; circles in it alone are not. Nothing that is served leaves circles behind.
+    its last reference goes, as models and requests are; but what becomes a circle later stays.
+
+    Args:
+        long_s: processor time of a collection that is not to be repeated.
     """
-    watch = _Watch()
+    watch = _Watch(long_s)
     gc.freeze()
     gc.callbacks.append(watch)
     try:
@@ -35,11 +36,11 @@ def short_collections() -> Iterator[None]:
 class _Watch:
     """Hears of every collection."""
 
-    def __init__(self) -> None:
-        self._began = 0.0
+    def __init__(self, long_s: float) -> None:
+        self._long_s, self._began = long_s, 0.0
 
     def __call__(self, phase: str, info: Mapping[str, Any]) -> None:
         if phase == "start":
-            self._began = time.perf_counter()
-        elif info["generation"] == 2 and time.perf_counter() - self._began > _LONG_S:
+            self._began = time.thread_time()
+        elif info["generation"] == 2 and time.thread_time() - self._began > self._long_s:
             gc.freeze()

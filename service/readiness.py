@@ -3,34 +3,65 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from starlette.concurrency import run_in_threadpool
 
 from moda_core.errors import ModaError
-from service.api.dependencies import ServiceParts
+from moda_core.storage.registry import Registry
+from service.inference.engine import Engine
 from service.schemas import Readiness
+from worker.jobs import Jobs
 
-__all__ = ["readiness"]
+__all__ = ["Checks"]
 
 _OK = "ok"
 _CHECK_S = 8.0
 
 
-async def readiness(parts: ServiceParts) -> Readiness:
-    """Registry and device decide; without Redis only jobs are refused. All three are asked at once, and not for long."""
-    registry, redis, device = await asyncio.gather(
-        _said(run_in_threadpool(parts.registry.check)),
-        _said(run_in_threadpool(parts.jobs.check)),
-        _said(parts.engine.check()),
-    )
-    return Readiness(
-        status="ready" if registry == device == _OK else "not ready",
-        registry=registry,
-        redis=redis,
-        device=parts.engine.device,
-        device_state=device,
-    )
+class Checks:
+    """Asks registry, Redis and device whether they work, all at once and not for long.
+
+    A store that hangs holds one thread, however often it is asked after: who asks while a check runs gets its answer.
+    """
+
+    def __init__(self, registry: Registry, jobs: Jobs, engine: Engine) -> None:
+        self._engine = engine
+        self._registry, self._redis = _Shared(registry.check), _Shared(jobs.check)
+
+    async def readiness(self) -> Readiness:
+        """Registry and device decide; without Redis only jobs are refused."""
+        registry, redis, device = await asyncio.gather(
+            _said(self._registry.answer()), _said(self._redis.answer()), _said(self._engine.check())
+        )
+        return Readiness(
+            status="ready" if registry == device == _OK else "not ready",
+            registry=registry,
+            redis=redis,
+            device=self._engine.device,
+            device_state=device,
+        )
+
+
+class _Shared:
+    """A check in a thread that runs once at a time, for all who wait for it; for one event loop."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+        self._running: asyncio.Future[None] | None = None
+
+    async def answer(self) -> None:
+        """What the check raises, if it raises."""
+        if self._running is None or self._running.done():
+            self._running = asyncio.ensure_future(run_in_threadpool(self._check))
+            self._running.add_done_callback(_seen)
+        await asyncio.shield(self._running)
+
+
+def _seen(done: asyncio.Future[None]) -> None:
+    """Mark an error as seen, should nobody wait any more."""
+    if not done.cancelled():
+        done.exception()
 
 
 async def _said(check: Awaitable[None]) -> str:

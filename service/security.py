@@ -15,6 +15,7 @@ from service.headers import header
 
 __all__ = ["BodyLimit", "KnownHosts", "SameOrigin", "SecurityHeaders"]
 
+_LONGEST_HOST = 253 + len(":65535")  # RFC 1035, and a port
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _PROBES = {
     "/healthz",
@@ -118,9 +119,13 @@ class KnownHosts:
         await response(scope, receive, send)
 
 
-@lru_cache(maxsize=256)
 def _name(host: str) -> str | None:
     """The host's name without its port, in small letters; None for what is no host."""
+    return _known_name(host) if len(host) <= _LONGEST_HOST else None
+
+
+@lru_cache(maxsize=256)
+def _known_name(host: str) -> str | None:
     try:
         return urlsplit(f"//{host}").hostname
     except ValueError:

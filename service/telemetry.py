@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -42,7 +43,10 @@ def request_logger() -> Any:
 
 
 def _as_json(event: Any, **_options: Any) -> str:
-    return to_json(event, fallback=repr).decode()
+    try:
+        return to_json(event, fallback=repr).decode()
+    except ValueError:  # text that is not Unicode: half a character, bytes of another kind
+        return json.dumps(event, default=repr)
 
 
 def is_exported() -> bool:

@@ -8,6 +8,8 @@ import pytest
 import yaml
 from sources import ROOT
 
+from service.up import UVICORN
+
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
@@ -32,6 +34,11 @@ def test_both_images_run_as_a_user_of_their_own() -> None:
 def test_an_image_says_how_healthy_it_is(name: str) -> None:
     lines = "\n".join(DOCKERFILE).split(f"FROM moda AS {name}")[1].split("\nFROM ")[0]
     assert "HEALTHCHECK" in lines
+
+
+def test_the_service_is_run_as_moda_up_runs_it() -> None:
+    command = next(line for line in DOCKERFILE if line.startswith('CMD ["uvicorn"'))
+    assert ", ".join(f'"{option}"' for option in UVICORN) in re.sub(r"\s+", " ", command)
 
 
 def test_ports_are_published_on_this_host_alone() -> None:

@@ -37,7 +37,11 @@ ONLY_IN = {
     "onnx": "moda_core.storage.export",
     "onnxruntime": "moda_core.storage.export",
 }
-BROUGHT_BY = {"kombu": "celery", "pydantic_core": "pydantic", "starlette": "fastapi"}  # parts of the interface of a declared library
+BROUGHT_BY = {
+    "kombu": "celery",
+    "pydantic_core": "pydantic",
+    "starlette": "fastapi",
+}  # parts of the interface of a declared library
 TORCH_FREE = (
     "moda_core.specs",
     "moda_core.errors",

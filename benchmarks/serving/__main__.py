@@ -34,7 +34,8 @@ _NOTES = (
     "One picture per request, as a PNG, over connections that stay open; wrk on the same cores as the server, closed loop.",
     "CPU ms: processor time of all the server's processes for each good answer. Memory: sum of their proportional set",
     "sizes after the load. Start: to the first prediction. Ours logs JSON, counts metrics and names requests as always;",
-    "the peers' access logs are off. Lost: of eight requests under way at SIGTERM. Median [95 % interval] over rounds.",
+    "the peers' access logs are off. Ours has MALLOC_ARENA_MAX=2, as `moda up` and the image set it. Lost: of eight",
+    "requests under way at SIGTERM. Median [95 % interval] over rounds.",
 )
 
 

@@ -168,8 +168,7 @@ def _(run: Applied, writer: _Writer, reads: tuple[Any, ...], _keywords: dict[str
 
 @_write.register
 def _(run: Attribute, writer: _Writer, _reads: tuple[Any, ...], _keywords: dict[str, Any]) -> Any:
-    owner = writer.names[id(run.owner)]
-    return writer.attribute(f"{owner}.{run.name}" if owner else run.name, run())
+    return writer.attribute(run.target, run())
 
 
 @_write.register

@@ -186,9 +186,9 @@ class _Assembly:
         owner, name = self._owner(target)
         if target in self.plan.graph.parameter_names:
             owner.register_parameter(name, nn.Parameter(self.weights[target], requires_grad=False))
-        else:
-            owner.register_buffer(name, self.weights[target])
-        return Attribute(owner, name)
+            return Attribute(owner._parameters, name, target)
+        owner.register_buffer(name, self.weights[target])
+        return Attribute(owner._buffers, name, target)
 
     def _owner(self, target: str) -> tuple[nn.Module, str]:
         """The module that holds a state or part of the root, made where it is missing, and its name there."""

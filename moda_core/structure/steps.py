@@ -6,7 +6,7 @@ They are values and modules, not closures, so that a sliced model can be copied,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -100,14 +100,21 @@ class FullShape:
 
 @dataclass(frozen=True)
 class Attribute:
-    """A parameter or buffer that the forward pass reads by itself."""
+    """A parameter or buffer that the forward pass reads by itself.
 
-    owner: nn.Module
+    Attributes:
+        states: the parameters, or buffers, of the module that holds it; not the module, which may hold this step.
+        name: among them.
+        target: its name in the whole network.
+    """
+
+    states: dict[str, Any] = field(compare=False)
     name: str
+    target: str
 
     def __call__(self) -> Any:
         """The tensor."""
-        return getattr(self.owner, self.name)
+        return self.states[self.name]
 
 
 @dataclass(frozen=True)

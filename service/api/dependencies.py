@@ -14,6 +14,7 @@ from service.inference.engine import Engine
 from service.inference.servables import Servables
 from service.metrics import Metrics
 from service.oip.residents import Residents
+from service.readiness import Checks
 from service.settings import Settings
 from worker.jobs import Jobs
 
@@ -32,6 +33,7 @@ class ServiceParts:
     metrics: Metrics
     residents: Residents
     exports: Exports
+    checks: Checks
 
 
 def parts_of_app(app: FastAPI) -> ServiceParts:

@@ -19,6 +19,7 @@ __all__ = ["Part", "parts_of"]
 
 
 _SHORT_BYTES = 256
+"""A longer value is read anew each time, so that what is remembered stays small."""
 
 
 @dataclass

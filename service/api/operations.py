@@ -6,7 +6,6 @@ from fastapi import APIRouter, Response
 
 from service import __version__
 from service.api.dependencies import Parts
-from service.readiness import readiness
 from service.schemas import Health, Readiness
 
 __all__ = ["router"]
@@ -23,7 +22,7 @@ async def healthz() -> Health:
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready."}})
 async def readyz(parts: Parts, response: Response) -> Readiness:
     """Registry and device can be used; whether jobs can be submitted stands beside it."""
-    found = await readiness(parts)
+    found = await parts.checks.readiness()
     response.status_code = 200 if found.status == "ready" else 503
     return found
 

@@ -27,11 +27,16 @@ async def unless_gone(request: Request, work: Awaitable[_Made]) -> _Made | None:
     watch = _Watch(request, task)
     timer = asyncio.get_running_loop().call_later(_PATIENCE_S, watch.begin)
     try:
-        return await work
+        made = await work
     except asyncio.CancelledError:
         if watch.gone and task.uncancel() <= watch.cancelling:
             return None
         raise
+    else:
+        if watch.gone:  # the work was done in the same moment, and did not hear of it
+            task.uncancel()
+            return None
+        return made
     finally:
         timer.cancel()
         watch.end()

@@ -35,7 +35,7 @@ _TIMEOUT = TIMEOUT.lower().encode()
 
 # A form of so many bytes is taken apart on the event loop; a thread would cost more.
 _READ_AT_ONCE_BYTES = 256 * 1024
-# Longer queries are not remembered: 4,096 of this length are 2 MB.
+# Longer queries are read anew each time: what is remembered of 512 of this length is at most 5 MB.
 _LONGEST_KNOWN = 512
 _IMAGE = {"type": "string", "format": "binary"}
 _LABELS = {"type": "array", "items": {"type": "string"}}
@@ -100,6 +100,7 @@ async def predict(
 async def answer(request: Request) -> Response:
     """What `POST /predict` answers, from the request alone."""
     parts = parts_of_app(request.app)
+    parts.engine.check_room(1, _declared_bytes(request))
     timeout_s, asked = _timeout(request), await _asked(request)
     meant = await parts.servables.find(asked.model, asked.classes, asked.threshold)
 
@@ -108,6 +109,12 @@ async def answer(request: Request) -> Response:
         return Response(to_json(members), media_type="application/json")
 
     return await predicted(request, parts, meant, asked.images, write, timeout_s=timeout_s)
+
+
+def _declared_bytes(request: Request) -> int:
+    """Of the body; 0 where its length is not said beforehand."""
+    declared = header(request.scope, b"content-length") or ""
+    return int(declared) if declared.isdecimal() else 0
 
 
 def _timeout(request: Request) -> float | None:
@@ -154,15 +161,20 @@ def _checked(model: str | None, images: list[EncodedImage], classes: list[str], 
 
 
 def _from_query(query: bytes, body: bytes) -> _Asked:
-    read = _known_query if len(query) <= _LONGEST_KNOWN else QueryParams
-    named = read(query)
-    return _checked(named.get("model"), [EncodedImage("image", body)], named.getlist("classes"), named.get("threshold"))
+    model, classes, threshold = (_known_query if len(query) <= _LONGEST_KNOWN else _read_query)(query)
+    return _checked(model, [EncodedImage("image", body)], list(classes), threshold)
 
 
-@lru_cache(maxsize=4096)
-def _known_query(query: bytes) -> QueryParams:
-    """A query that was read before: callers send the same one with every image."""
-    return QueryParams(query)
+def _read_query(query: bytes) -> tuple[str | None, tuple[str, ...], str | None]:
+    """Model, classes and threshold."""
+    named = QueryParams(query)
+    return named.get("model"), tuple(named.getlist("classes")), named.get("threshold")
+
+
+@lru_cache(maxsize=512)
+def _known_query(query: bytes) -> tuple[str | None, tuple[str, ...], str | None]:
+    """As above, for what was asked before: callers send the same query with every image."""
+    return _read_query(query)
 
 
 def _from_json(body: bytes) -> _Asked:

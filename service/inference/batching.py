@@ -78,7 +78,7 @@ class Batcher:
             self._wake.notify()
 
     def run_here(self, tickets: list[Ticket[Any]]) -> None:
-        """Run requests of one lane in the calling thread, while the device is idle."""
+        """Run requests of one lane in the calling thread, beside whatever the device's own runs; at most `max_batch`."""
         with self._wake:
             self._running += len(tickets)
         batch = self._started(tickets)
@@ -159,7 +159,7 @@ class Batcher:
     def _outcomes(self, batch: _Batch, outputs: Sequence[Any]) -> list[Outcome[Any]]:
         ended, images = time.perf_counter(), sum(ticket.size for ticket in batch.tickets)
         # A batch that was begun before the last one ended has waited for it on the device.
-        seconds = ended - max(batch.started_at, self._last_ended)
+        seconds = ended - (max(batch.started_at, self._last_ended) if self.overlap else batch.started_at)
         self._last_ended = ended
         if images:
             lane = batch.tickets[0].lane

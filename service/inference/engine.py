@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from moda_core.data.images import pixels_in
 from moda_core.errors import DeadlineExceeded, Overloaded, Unavailable
 from moda_core.storage.registry import Registry
 from service.inference.batching import Batcher
@@ -36,7 +37,7 @@ _Made = TypeVar("_Made")
 
 _CHECK_S = 5.0
 _QUIET_S = 1.0
-_SMALL_BYTES = 16 * 2**10
+_SMALL_BYTES, _SMALL_PIXELS = 16 * 2**10, 256 * 256  # a small file may be a huge picture of one colour
 
 Image = EncodedImage | UInt8[Tensor, "channels height width"]
 """A file, or decoded pixels of any size and colour."""
@@ -178,7 +179,12 @@ class Engine:
         self._preparing.close()
         self.batcher.close()
 
-    def _take_on(self, images: int, size_bytes: int) -> None:
+    def check_room(self, images: int, size_bytes: int) -> None:
+        """See whether a request would be taken on; worth asking before its body is read.
+
+        Raises:
+            Overloaded: when too much waits already.
+        """
         full = self._taken_on + images > self.limits.max_queue
         heavy = self._taken_on_bytes + size_bytes > self.limits.max_queue_bytes
         if self._taken_on and (full or heavy):
@@ -189,6 +195,9 @@ class Engine:
                 "try again later, or send fewer at a time",
                 max(1, math.ceil(min(seconds, 60.0))),
             )
+
+    def _take_on(self, images: int, size_bytes: int) -> None:
+        self.check_room(images, size_bytes)
         self._taken_on += images
         self._taken_on_bytes += size_bytes
         self._asked_at = time.monotonic()
@@ -245,4 +254,7 @@ class Engine:
 
 def _is_small(images: Sequence[Image]) -> bool:
     """Whether decoding them takes less time than handing them to a thread of its own."""
-    return len(images) == 1 and isinstance(images[0], EncodedImage) and len(images[0].data) <= _SMALL_BYTES
+    if len(images) != 1 or not isinstance(images[0], EncodedImage):
+        return False
+    data = images[0].data
+    return len(data) <= _SMALL_BYTES and pixels_in(data) <= _SMALL_PIXELS

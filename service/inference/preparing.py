@@ -33,9 +33,6 @@ _QUICK_S = 0.0005
 _HERE_S = 0.005
 """What all of that may take in one turn of the event loop; the rest waits for the next."""
 
-_SMALL_S = 0.0001
-"""What decoding a small image is thought to take."""
-
 
 class Preparing:
     """The way of a request from the event loop to the batcher.
@@ -95,13 +92,17 @@ class Preparing:
             self._threads.submit(self._work)
 
     def _this_turn(self) -> dict[Lane, list[Ticket[Any]]]:
-        """By lane, the first requests of those that are answered here, for as long as one turn may take."""
+        """By lane, the first requests of those that are answered here, prepared, for as long as one turn may take."""
         taken: dict[Lane, list[Ticket[Any]]] = {}
-        takes_s = 0.0
-        while self._here and takes_s < _HERE_S:
+        ends_at = time.perf_counter() + _HERE_S
+        while self._here and time.perf_counter() < ends_at:
             ticket = self._here.popleft()
-            taken.setdefault(ticket.lane, []).append(ticket)
-            takes_s += ticket.lane.image_s + _SMALL_S
+            if ticket.prepare():
+                tickets = taken.setdefault(ticket.lane, [])
+                tickets.append(ticket)
+                ends_at -= ticket.lane.image_s  # which it will take
+                if len(tickets) == self._batcher.max_batch:
+                    break
         return taken
 
     def _work(self) -> None:

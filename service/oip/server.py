@@ -8,7 +8,6 @@ from moda_core.errors import Unavailable
 from service import __version__
 from service.api.dependencies import Parts
 from service.oip.schemas import ServerLive, ServerMetadata, ServerReady
-from service.readiness import readiness
 
 __all__ = ["router"]
 
@@ -32,7 +31,7 @@ async def server_live() -> ServerLive:
 @router.get("/health/ready")
 async def server_ready(parts: Parts) -> ServerReady:
     """What `/readyz` says; 503 when it is not."""
-    found = await readiness(parts)
+    found = await parts.checks.readiness()
     if found.status != "ready":
         reasons = [reason for reason in (found.registry, found.device_state) if reason != "ok"]
         raise Unavailable("; ".join(reasons), "see /readyz")

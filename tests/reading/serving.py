@@ -37,7 +37,9 @@ def serving(app: object) -> Iterator[httpx.Client]:
     """A client of `app`, which has started before and ends after it."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_config=None, ws="none", lifespan="on", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            app, log_config=None, ws="none", loop="asyncio", lifespan="on", timeout_graceful_shutdown=5
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -62,9 +64,9 @@ def trained_model(seed: int = 0, *, name: str = "cnn", labels: tuple[str, ...] =
     return TrainedModel(architecture, labels, InputSpec(image_size=size, channels=1, mean=(0.5,), std=(0.3,)), weights)
 
 
-def modular_model(seed: int = 0) -> ModularModel:
+def modular_model(seed: int = 0, *, name: str = "cnn") -> ModularModel:
     """The same with activation counts over 10 samples a class, also random."""
-    trained, generator = trained_model(seed), torch.Generator().manual_seed(seed)
+    trained, generator = trained_model(seed, name=name), torch.Generator().manual_seed(seed)
     layers = unit_graph(trained.architecture).layers
     counts = {
         layer.name: torch.randint(0, 11, (len(LABELS), layer.units), generator=generator, dtype=torch.int32)

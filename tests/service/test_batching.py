@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -190,3 +191,34 @@ def test_a_lane_that_returns_too_few_answers_is_an_error_and_the_device_goes_on(
         return (await lane.answer).output
 
     assert run(scenario) == 8
+
+
+def test_a_quick_batch_beside_a_slow_one_leaves_its_times_alone():
+    async def scenario(batcher: Batcher) -> tuple[Outcome[int], Outcome[int]]:
+        slow, quick = Doubling(), Doubling()
+        first, beside = await occupied(batcher, slow), ticket(quick, 5)
+        await asyncio.sleep(0.1)
+        batcher.run_here([beside])
+        slow.open.set()
+        return await first.answer, await beside.answer
+
+    slow, quick = run(scenario)
+    assert quick.output == 10
+    assert 0 <= quick.finished_at - quick.started_at < 0.05
+    assert slow.finished_at - slow.started_at >= 0.1
+
+
+def test_what_a_lane_takes_is_the_work_of_its_thread_and_not_what_that_waits_for():
+    class Waiting(Doubling):
+        def start(self, inputs: Sequence[int]) -> Callable[[], list[int]]:
+            time.sleep(0.2)
+            return super().start(inputs)
+
+    async def scenario(batcher: Batcher) -> float:
+        lane = Waiting()
+        one = ticket(lane, 1)
+        batcher.put(one)
+        await one.answer
+        return lane.image_s
+
+    assert run(scenario) < 0.05

@@ -121,6 +121,22 @@ def test_a_value_above_the_bound_is_shared_while_it_is_in_use():
     assert asyncio.run(scenario()) == (["large"], 0, False)
 
 
+def test_several_values_are_in_use_together():
+    async def scenario() -> tuple[list[str], list[str]]:
+        cache, log = ByteCache[str](2, len), []
+        with cache.in_use("a", "b"):
+            with cache.in_use("a"):
+                pass
+            for key in "abcd":
+                await cache.get(key, made(key, log))
+            meanwhile = [key for key in "abcd" if key in cache]
+        return meanwhile, [key for key in "abcd" if key in cache]
+
+    meanwhile, afterwards = asyncio.run(scenario())
+    assert meanwhile[:2] == ["a", "b"]
+    assert len(afterwards) == 2
+
+
 def test_what_is_in_use_is_not_evicted_and_what_is_discarded_stays_pinned():
     async def scenario() -> list[bool]:
         cache, log = ByteCache[str](4, len), []

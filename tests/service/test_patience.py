@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from fastapi import Request
@@ -56,6 +57,21 @@ def test_its_own_cancellation_goes_on_and_takes_the_work_along():
         return log
 
     assert asyncio.run(scenario()) == ["cancelled"]
+
+
+def test_work_that_is_done_as_its_caller_goes_leaves_no_cancellation_behind():
+    async def deaf() -> str:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return "done"
+
+    async def scenario() -> tuple[str | None, int]:
+        messages = asyncio.Queue()
+        asyncio.get_running_loop().call_later(0.2, messages.put_nowait, {"type": "http.disconnect"})
+        answer = await unless_gone(request_of(messages), deaf())
+        return answer, asyncio.current_task().cancelling()
+
+    assert asyncio.run(scenario()) == (None, 0)
 
 
 def test_the_services_own_end_comes_before_that_of_a_caller_who_goes_meanwhile():

@@ -144,3 +144,26 @@ class TestChanges:
         then("animals", digests[0])
         then("animals@2", None)
         then("animals@prod", None)
+
+
+def test_the_store_is_asked_once_for_all_that_a_turn_of_the_loop_has_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    registry = Registry(tmp_path)
+    asked: list[str] = []
+    monkeypatch.setattr(registry, "stamp", lambda reference: asked.append(reference) or 1)
+    monkeypatch.setattr(servables, "servable", lambda _, reference, *__: Servable(reference, None, LABELS, LABELS))
+    known = Servables(registry)
+
+    async def scenario() -> None:
+        for reference in ("a", "b"):
+            await known.find(reference)
+        await asyncio.sleep(0)
+        asked.clear()
+        await asyncio.gather(*(known.find(reference) for reference in "abab"))
+        assert asked == ["a", "b"]
+        await asyncio.sleep(0)
+        await known.find("a")
+        assert asked == ["a", "b", "a"]
+
+    asyncio.run(scenario())

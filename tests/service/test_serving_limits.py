@@ -109,6 +109,37 @@ def test_a_full_queue_is_429_with_when_to_come_again_and_what_was_taken_on_is_an
     assert busy.predict().status_code == 200
 
 
+def test_a_small_file_of_many_pixels_is_decoded_beside_the_event_loop(busy: Busy, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("service.inference.preparing._QUICK_S", 1000)  # every model is quick
+    where: list[str] = []
+
+    def noting(*given: object, **options: object) -> torch.Tensor:
+        where.append(threading.current_thread().name)
+        return decode(*given, **options)
+
+    monkeypatch.setattr("service.inference.decoding.decode", noting)
+    for size, kind in (((16, 16), "PNG"), ((3000, 3000), "PNG"), ((16, 16), "GIF"), ((2000, 2000), "GIF")):
+        file = io.BytesIO()
+        Image.new("L", size).save(file, kind)
+        assert len(file.getvalue()) < 16 * 2**10
+        headers = {"content-type": f"image/{kind.lower()}"}
+        answer = busy.http.post("/predict?model=animals", content=file.getvalue(), headers=headers)
+        assert answer.status_code == 200
+    assert [name.startswith("decode") for name in where] == [False, True, False, True]
+
+
+def test_a_full_queue_refuses_before_it_reads_what_is_sent(busy: Busy):
+    host, port = busy.http.base_url.host, busy.http.base_url.port
+    head = "POST /predict?model=animals HTTP/1.1\r\nHost: {}\r\nContent-Type: image/png\r\nContent-Length: {}\r\n\r\n"
+    with ThreadPoolExecutor(2) as callers, busy.held():
+        accepted = [callers.submit(busy.predict, 2) for _ in range(2)]
+        busy.waiting(4)
+        with socket.create_connection((host, port), timeout=10) as caller:
+            caller.sendall(head.format(host, 1_000_000).encode())
+            assert caller.recv(100).startswith(b"HTTP/1.1 429")
+    assert [answer.result().status_code for answer in accepted] == [200, 200]
+
+
 def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits(busy: Busy):
     assert len(busy.predict(9).json()["predictions"]) == 9
 

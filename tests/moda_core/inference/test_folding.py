@@ -176,3 +176,52 @@ def test_a_convolution_that_others_read_keeps_its_norm():
     assert any(isinstance(part, nn.BatchNorm2d) for part in fold.modules())
     with torch.inference_mode():
         assert torch.allclose(fold(images), network(images), rtol=1e-12)
+
+
+class Shared(nn.Module):
+    """A convolution that is called twice, beside one that pads by reflection and a pool that tells places."""
+
+    def __init__(self):
+        super().__init__()
+        self.twice, self.reflecting = (
+            nn.Conv2d(3, 3, 3, padding=1),
+            nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"),
+        )
+        self.pool, self.head = nn.MaxPool2d(2), nn.Linear(4 * (SIZE // 2) ** 2, 2)
+
+    def forward(self, image):
+        again = self.twice(torch.relu(self.twice(image)))
+        return self.head(self.pool(self.reflecting(again)).flatten(1))
+
+
+def test_the_commonest_parts_are_called_as_functions_around_the_same_tensors():
+    torch.manual_seed(0)
+    network = Shared().eval()
+    fold = folded(torch.fx.symbolic_trace(network))
+    called = [node.target for node in fold.graph.nodes if node.op == "call_function"]
+    assert called.count(torch.conv2d) == 2
+    assert called.count(torch.max_pool2d) == called.count(nn.functional.linear) == 1
+    assert [type(part) for part in fold.modules() if type(part) is nn.Conv2d] == [nn.Conv2d]  # the reflecting one
+    tensors = {tensor.data_ptr() for tensor in fold.state_dict().values()}
+    assert len(tensors) == len(list(network.parameters()))
+    images = torch.randn(5, 3, SIZE, SIZE)
+    with torch.inference_mode():
+        assert torch.allclose(fold(channels_last(images)), network(images), rtol=1e-5, atol=1e-6)
+
+
+def test_an_activation_overwrites_only_what_nobody_else_reads():
+    class TwoReaders(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(3, 3, 1)
+
+        def forward(self, image):
+            made = self.first(image)
+            return (made + nn.functional.relu(made)).mean((2, 3))
+
+    torch.manual_seed(0)
+    network = TwoReaders().eval()
+    fold = folded(torch.fx.symbolic_trace(network))
+    images = torch.randn(2, 3, SIZE, SIZE)
+    with torch.inference_mode():
+        assert torch.allclose(fold(channels_last(images)), network(images), rtol=1e-5, atol=1e-6)

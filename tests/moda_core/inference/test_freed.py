@@ -18,6 +18,7 @@ MODELS: dict[str, Callable[[], Model]] = {
     "whole": trained_model,
     "composed": lambda: compose(modular_model(), ["cat", "dog"]),
     "patched": patched_model,
+    "composed vit": lambda: compose(modular_model(name="vit"), ["cat", "dog"]),
 }
 
 
