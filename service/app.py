@@ -16,6 +16,7 @@ from service.api import aliases, compositions, datasets, jobs, models, operation
 from service.api.dependencies import ServiceParts
 from service.api.direct import DirectPredictions
 from service.collecting import short_collections
+from service.draining import Draining
 from service.exports import Exports
 from service.inference.device import chosen_device
 from service.inference.engine import Engine
@@ -51,13 +52,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings: the environment's, when left out.
     """
     settings = settings or Settings()
-    metrics = Metrics()
+    metrics, draining = Metrics(), Draining()
     exported = telemetry.is_exported()
     app = FastAPI(
         title="MODA",
         version=__version__,
         description=_DESCRIPTION,
-        lifespan=_lifespan(settings, metrics),
+        lifespan=_lifespan(settings, metrics, draining),
         docs_url=None,
         redoc_url=None,
         responses=errors.PROBLEM_RESPONSES,
@@ -71,7 +72,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(security.SameOrigin)
     app.add_middleware(security.BodyLimit, limit_bytes=settings.max_body_bytes, uploads=uploads)
     app.add_middleware(security.KnownHosts, names=(settings.host, *settings.allowed_hosts))
-    app.add_middleware(telemetry.RequestTelemetry, metrics=metrics, logger=telemetry.request_logger())
+    logger = telemetry.request_logger()
+    app.add_middleware(telemetry.RequestTelemetry, metrics=metrics, logger=logger, draining=draining)
     app.add_middleware(security.SecurityHeaders)
     rooms = (compositions, predictions, submissions, jobs, aliases, models, datasets, operations, inference_protocol)
     for room in rooms:
@@ -81,7 +83,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    settings: Settings, metrics: Metrics, draining: Draining
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
@@ -122,7 +126,7 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
         reaper.start()
         warm_up.start()
         try:
-            with short_collections():
+            with short_collections(), draining.on_sigterm():
                 yield
         finally:
             warm_up.stop()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
+from typing import Protocol
 
 from starlette.concurrency import run_in_threadpool
 
@@ -27,7 +28,7 @@ class Checks:
 
     def __init__(self, registry: Registry, jobs: Jobs, engine: Engine) -> None:
         self._engine = engine
-        self._registry, self._redis = _Shared(registry.check), _Shared(jobs.check)
+        self._registry, self._redis = _Shared(registry), _Shared(jobs)
 
     async def readiness(self) -> Readiness:
         """Registry and device decide; without Redis only jobs are refused."""
@@ -43,17 +44,23 @@ class Checks:
         )
 
 
-class _Shared:
-    """A check in a thread that runs once at a time, for all who wait for it; for one event loop."""
+class _Part(Protocol):
+    """What can be checked."""
 
-    def __init__(self, check: Callable[[], None]) -> None:
-        self._check = check
+    def check(self) -> None: ...
+
+
+class _Shared:
+    """A part's check in a thread that runs once at a time, for all who wait for it; for one event loop."""
+
+    def __init__(self, part: _Part) -> None:
+        self._part = part
         self._running: asyncio.Future[None] | None = None
 
     async def answer(self) -> None:
         """What the check raises, if it raises."""
         if self._running is None or self._running.done():
-            self._running = asyncio.ensure_future(run_in_threadpool(self._check))
+            self._running = asyncio.ensure_future(run_in_threadpool(self._part.check))
             self._running.add_done_callback(_seen)
         await asyncio.shield(self._running)
 

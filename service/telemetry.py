@@ -16,6 +16,7 @@ from fastapi import Request
 from pydantic_core import to_json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.draining import Draining
 from service.errors import CLIENT_GONE, problem_response
 from service.headers import header
 from service.metrics import Metrics
@@ -76,8 +77,8 @@ class RequestTelemetry:
     A request's id is the caller's `X-Request-ID` when it is a plain token, else a new one.
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, logger: Any) -> None:
-        self.app, self.metrics, self.logger = app, metrics, logger
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, logger: Any, draining: Draining) -> None:
+        self.app, self.metrics, self.logger, self.draining = app, metrics, logger, draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, and record what became of it."""
@@ -92,7 +93,10 @@ class RequestTelemetry:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message.setdefault("headers", []).append((b"x-request-id", request_id.encode("ascii")))
+                headers = message.setdefault("headers", [])
+                headers.append((b"x-request-id", request_id.encode("ascii")))
+                if self.draining.begun:
+                    headers.append((b"connection", b"close"))
             await send(message)
 
         try:

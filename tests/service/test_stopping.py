@@ -113,6 +113,30 @@ def test_under_load_nothing_that_was_accepted_is_lost(service: Service):
     assert tree.gone_within(1.0)
 
 
+def test_the_last_answer_on_a_connection_says_that_it_closes_and_the_next_one_is_still_taken(service: Service):
+    path, headers = f"/predict?model={SMALL}", {"content-type": "image/png"}
+    with httpx.Client(base_url=service.url) as caller:
+        assert "connection" not in caller.post(path, content=png(), headers=headers).headers
+        os.kill(service.pid, signal.SIGTERM)
+        time.sleep(0.05)
+        answers = [caller.post(path, content=png(), headers=headers) for _ in range(2)]
+    assert [one.status_code for one in answers] == [200, 200]
+    assert [one.headers["connection"] for one in answers] == ["close", "close"]
+    assert ended(service, LIMIT_S) == END
+
+
+def test_who_says_it_twice_means_at_once(service: Service):
+    with closing(socket.create_connection(("127.0.0.1", service.port))):
+        began = time.monotonic()
+        os.kill(service.pid, signal.SIGTERM)
+        time.sleep(0.01)
+        os.kill(service.pid, signal.SIGTERM)
+        while listens(service):
+            time.sleep(0.005)
+        assert time.monotonic() - began < 0.24
+    assert ended(service, LIMIT_S) == END
+
+
 def test_a_caller_who_never_finishes_does_not_keep_it_up(service: Service):
     """Half of a body, and a connection that says nothing: after ten seconds both are cut off."""
     head = f"POST /predict?model={SMALL} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n"
