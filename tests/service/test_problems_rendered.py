@@ -16,7 +16,7 @@ from fastapi import Body, FastAPI, File, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 
 from moda_core import errors as core
-from service import errors, security, telemetry
+from service import draining, errors, security, telemetry
 from service.schemas import AliasRequest
 
 
@@ -42,7 +42,9 @@ def client(lines: Lines, serve) -> httpx.Client:
     app.add_middleware(security.SameOrigin)
     app.add_middleware(security.BodyLimit, limit_bytes=100, uploads=dict.fromkeys(("/large", "/file", "/form"), 1000))
     app.add_middleware(security.KnownHosts, names=("moda.example",))
-    app.add_middleware(telemetry.RequestTelemetry, metrics=telemetry.Metrics(), logger=lines)
+    app.add_middleware(
+        telemetry.RequestTelemetry, metrics=telemetry.Metrics(), logger=lines, draining=draining.Draining()
+    )
     app.add_middleware(security.SecurityHeaders)
 
     @app.post("/large")
