@@ -47,6 +47,9 @@ _COUNTED = {
     "in mixed batches": 'moda_images_predicted_total{lane="mixed"}',
 }
 
+_CLOSING_S = 0.5
+"""For so long the service may take to close the connections that its callers have closed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -146,6 +149,7 @@ async def _measured(
     tally = Tally()
     async with Sampler(service.pid, lambda: tally.done, interval_s=interval_s) as samples:
         await closed_loop(service.port, requests, connections, tally)
+        await asyncio.sleep(_CLOSING_S)
     return tally, samples
 
 
