@@ -212,6 +212,9 @@ def test_an_answer_says_where_its_time_went_and_the_log_and_the_counters_too(bus
     assert all(float(part.split("dur=")[1]) >= 0 for part in timing.split(", "))
     for stage in STAGES:
         assert busy.metric(f'moda_stage_seconds_count{{stage="{stage}"}}') == before[stage] + 1
+    until = time.monotonic() + 5  # the caller has its answer before the line is written
+    while response.headers["x-request-id"] not in busy.log.getvalue() and time.monotonic() < until:
+        time.sleep(0.001)
     lines = [json.loads(line) for line in busy.log.getvalue().splitlines()]
     [line] = [one for one in lines if one["request_id"] == response.headers["x-request-id"]]
     assert (line["route"], line["status"], line["images"], line["batch_size"]) == ("/predict", 200, 3, 3)
