@@ -1,10 +1,10 @@
-"""A header of a request, read where the server left it."""
+"""Headers of a request, read where the server left them."""
 
 from __future__ import annotations
 
 from starlette.types import Scope
 
-__all__ = ["header"]
+__all__ = ["declared_bytes", "header", "media_type"]
 
 
 def header(scope: Scope, name: bytes) -> str | None:
@@ -17,3 +17,14 @@ def header(scope: Scope, name: bytes) -> str | None:
             text: str = value.decode("latin-1")
             return text
     return None
+
+
+def declared_bytes(scope: Scope) -> int:
+    """What `Content-Length` says of the body; 0 where it says nothing."""
+    declared = header(scope, b"content-length") or ""
+    return int(declared) if declared.isdecimal() else 0
+
+
+def media_type(scope: Scope) -> str:
+    """The body's type without its parameters, in small letters; empty where none is named."""
+    return (header(scope, b"content-type") or "").partition(";")[0].strip().lower()

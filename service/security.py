@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from functools import lru_cache
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -11,11 +10,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moda_core.errors import TooLarge
 from service.errors import problem_response
-from service.headers import header
+from service.headers import declared_bytes, header, media_type
+from service.remembering import remembered
 
 __all__ = ["BodyLimit", "KnownHosts", "SameOrigin", "SecurityHeaders"]
 
-_LONGEST_HOST = 253 + len(":65535")  # RFC 1035, and a port
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _PROBES = {
     "/healthz",
@@ -58,8 +57,8 @@ class BodyLimit:
             return
         limit = self._limit(scope)
         problem, remedy = f"the body is larger than {limit} bytes", f"send at most {limit} bytes"
-        declared = header(scope, b"content-length") or ""
-        if declared.isdecimal() and int(declared) > limit:
+        declared = declared_bytes(scope)
+        if declared > limit:
             response = problem_response(
                 Request(scope), 413, "too-large", problem, field="body", value=f"{declared} bytes", remedy=remedy
             )
@@ -81,8 +80,7 @@ class BodyLimit:
         raised = self.uploads.get(scope["path"])
         if raised is None or scope["method"] != "POST":
             return self.limit_bytes
-        media_type = (header(scope, b"content-type") or "").partition(";")[0].strip().lower()
-        return raised if media_type == "multipart/form-data" else self.limit_bytes
+        return raised if media_type(scope) == "multipart/form-data" else self.limit_bytes
 
 
 class KnownHosts:
@@ -119,13 +117,9 @@ class KnownHosts:
         await response(scope, receive, send)
 
 
+@remembered(most=256, longest=256)
 def _name(host: str) -> str | None:
     """The host's name without its port, in small letters; None for what is no host."""
-    return _known_name(host) if len(host) <= _LONGEST_HOST else None
-
-
-@lru_cache(maxsize=256)
-def _known_name(host: str) -> str | None:
     try:
         return urlsplit(f"//{host}").hostname
     except ValueError:

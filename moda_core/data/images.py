@@ -231,14 +231,12 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """The image in mode L or RGB."""
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-    if image.mode in {"L", "RGB"} and "transparency" not in image.info:
-        return image
     plain = "L" if image.mode in _GREY_MODES else "RGB"
     if image.has_transparency_data:
         layered = image.convert("RGBA")
         page = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(page, layered).convert(plain)
-    return image.convert(plain)
+    return image if image.mode == plain else image.convert(plain)
 
 
 def _resized(

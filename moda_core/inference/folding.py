@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -118,10 +118,8 @@ def _computed(calls: Calls, node: fx.Node, known: dict[fx.Node, Tensor]) -> Any:
 
 
 def _held(calls: Calls, node: fx.Node, value: Tensor, samples: fx.Node | None) -> fx.Node:
-    name = f"constants.{node.name}"
-    calls.parts[name] = value.contiguous()
     with calls.graph.inserting_before(node):
-        held = calls.graph.create_node("get_attr", name)
+        held = calls.attribute(f"constants.{node.name}", value.contiguous())
         if samples is None:
             return held
         return calls.graph.call_method("expand", (held, samples, *([-1] * (value.dim() - 1))))
@@ -186,13 +184,16 @@ def _as_functions(calls: Calls) -> None:
     A call of a module looks for hooks and up its own settings each time, which for a small network on a CPU takes
     half as long as the arithmetic.
     """
-    for node in _called(calls, *_FUNCTIONS):
-        part = calls.parts[node.target]
-        function, tensors, settings = _FUNCTIONS[type(part)](part) if type(part) in _FUNCTIONS else _NO_FUNCTION
-        if function is None or len(node.args) != 1 or node.kwargs:
+    for node in _called(calls, nn.Conv2d, nn.Linear, nn.MaxPool2d):
+        found = _function(calls.parts[node.target])
+        if found is None or len(node.args) != 1 or node.kwargs:
             continue
+        function, tensors, settings = found
         with calls.graph.inserting_before(node):
-            held = [_attribute(calls, f"{node.name}_{name}", tensor) for name, tensor in tensors.items()]
+            held = [
+                tensor if tensor is None else calls.attribute(f"{node.name}_{name}", tensor)
+                for name, tensor in tensors.items()
+            ]
             called = calls.graph.call_function(function, (*node.args, *held, *settings))
         _replace(calls.graph, node, called)
     for node in calls.graph.find_nodes(op="call_function", target=F.relu):
@@ -200,39 +201,16 @@ def _as_functions(calls: Calls) -> None:
         node.args, node.kwargs = (node.all_input_nodes[0],), {}
 
 
-_Function = tuple[Callable[..., Tensor] | None, dict[str, Tensor | None], tuple[Any, ...]]
-_NO_FUNCTION: _Function = None, {}, ()
-
-
-def _convolution(part: nn.Conv2d) -> _Function:
-    if part.padding_mode != "zeros":
-        return _NO_FUNCTION
-    tensors = {"weight": part.weight, "bias": part.bias}
-    return torch.conv2d, tensors, (part.stride, part.padding, part.dilation, part.groups)
-
-
-def _linear(part: nn.Linear) -> _Function:
-    return F.linear, {"weight": part.weight, "bias": part.bias}, ()
-
-
-def _largest(part: nn.MaxPool2d) -> _Function:
-    if part.return_indices:
-        return _NO_FUNCTION
-    return torch.max_pool2d, {}, (part.kernel_size, part.stride, part.padding, part.dilation, part.ceil_mode)
-
-
-_FUNCTIONS: Mapping[type[nn.Module], Callable[[Any], _Function]] = {
-    nn.Conv2d: _convolution,
-    nn.Linear: _linear,
-    nn.MaxPool2d: _largest,
-}
-
-
-def _attribute(calls: Calls, name: str, tensor: Tensor | None) -> fx.Node | None:
-    if tensor is None:
-        return None
-    calls.parts[name] = tensor
-    return calls.graph.create_node("get_attr", name)
+def _function(part: Any) -> tuple[Callable[..., Tensor], dict[str, Tensor | None], tuple[Any, ...]] | None:
+    """What a part calls: the function, its tensors and its settings; None for a part of another kind."""
+    if type(part) is nn.Linear:
+        return F.linear, {"weight": part.weight, "bias": part.bias}, ()
+    if type(part) is nn.Conv2d and part.padding_mode == "zeros":
+        settings = part.stride, part.padding, part.dilation, part.groups
+        return torch.conv2d, {"weight": part.weight, "bias": part.bias}, settings
+    if type(part) is nn.MaxPool2d and not part.return_indices:
+        return torch.max_pool2d, {}, (part.kernel_size, part.stride, part.padding, part.dilation, part.ceil_mode)
+    return None
 
 
 def _called(calls: Calls, *kinds: type[nn.Module]) -> list[Any]:

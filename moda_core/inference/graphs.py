@@ -53,6 +53,11 @@ class Calls:
     parts: dict[str, Any]
     values: dict[str, Any]
 
+    def attribute(self, target: str, tensor: Tensor) -> fx.Node:
+        """A node that reads a tensor, which becomes a part."""
+        self.parts[target] = tensor
+        return self.graph.create_node("get_attr", target)
+
     def module(self) -> fx.GraphModule:
         """The calls as a module that runs them, in eval mode, without those that nobody reads."""
         for node in reversed(self.graph.nodes):

@@ -22,6 +22,7 @@ from moda_core.storage.registry import Registry, Resolved
 from moda_core.storage.workflows.importing import UPLOAD
 from service.api.dependencies import Parts
 from service.api.jobs import accepted
+from service.headers import media_type
 from service.schemas import Dataset, DatasetImport, DatasetList, Job
 from service.settings import Settings
 from service.uploads import received
@@ -61,15 +62,15 @@ _BODY: dict[str, Any] = {
 
 async def _sent(request: Request) -> AsyncIterator[DatasetImport | FormData]:
     """The request, as JSON or as a form; read on the event loop, before the endpoint's own thread."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type == "multipart/form-data":
+    sent = media_type(request.scope)
+    if sent == "multipart/form-data":
         async with request.form(max_files=1, max_fields=10) as form:
             yield form
-    elif media_type == "application/json":
+    elif sent == "application/json":
         yield _validated(await request.body())
     else:
         remedy = "send multipart/form-data or application/json"
-        raise UnsupportedType("Content-Type", media_type, "not a type that can be imported", remedy)
+        raise UnsupportedType("Content-Type", sent, "not a type that can be imported", remedy)
 
 
 def _validated(body: bytes | dict[str, Any]) -> DatasetImport:

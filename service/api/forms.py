@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
@@ -14,12 +13,9 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 from moda_core.errors import InvalidInput
+from service.remembering import remembered
 
 __all__ = ["Part", "parts_of"]
-
-
-_SHORT_BYTES = 256
-"""A longer value is read anew each time, so that what is remembered stays small."""
 
 
 @dataclass
@@ -75,13 +71,9 @@ def parts_of(body: bytes, content_type: str, *, most: int, remedy: str) -> list[
     return reader.parts
 
 
+@remembered(most=1024, longest=256)
 def _options(value: bytes) -> Mapping[bytes, bytes]:
-    """What stands behind a header's value; short ones, which come again and again, are remembered."""
-    return _short_options(value) if len(value) <= _SHORT_BYTES else parse_options_header(value)[1]
-
-
-@lru_cache(maxsize=1024)
-def _short_options(value: bytes) -> Mapping[bytes, bytes]:
+    """What stands behind a header's value."""
     return parse_options_header(value)[1]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -18,10 +17,11 @@ from service.answers import prediction_members
 from service.api.asking import predicted
 from service.api.dependencies import parts_of_app
 from service.api.forms import parts_of
-from service.headers import header
+from service.headers import declared_bytes, header, media_type
 from service.inference.decoding import EncodedImage, from_base64
 from service.inference.engine import Prediction
 from service.oip.bodies import read_json
+from service.remembering import remembered
 from service.schemas import MAX_CLASSES, MAX_IMAGES, MAX_LABEL, MAX_REFERENCE, PredictionList, PredictRequest
 
 __all__ = ["answer", "router"]
@@ -35,8 +35,6 @@ _TIMEOUT = TIMEOUT.lower().encode()
 
 # A form of so many bytes is taken apart on the event loop; a thread would cost more.
 _READ_AT_ONCE_BYTES = 256 * 1024
-# Longer queries are read anew each time: what is remembered of 512 of this length is at most 5 MB.
-_LONGEST_KNOWN = 512
 _IMAGE = {"type": "string", "format": "binary"}
 _LABELS = {"type": "array", "items": {"type": "string"}}
 _BODY: dict[str, Any] = {
@@ -100,7 +98,7 @@ async def predict(
 async def answer(request: Request) -> Response:
     """What `POST /predict` answers, from the request alone."""
     parts = parts_of_app(request.app)
-    parts.engine.check_room(1, _declared_bytes(request))
+    parts.engine.check_room(1, declared_bytes(request.scope))
     timeout_s, asked = _timeout(request), await _asked(request)
     meant = await parts.servables.find(asked.model, asked.classes, asked.threshold)
 
@@ -109,12 +107,6 @@ async def answer(request: Request) -> Response:
         return Response(to_json(members), media_type="application/json")
 
     return await predicted(request, parts, meant, asked.images, write, timeout_s=timeout_s)
-
-
-def _declared_bytes(request: Request) -> int:
-    """Of the body; 0 where its length is not said beforehand."""
-    declared = header(request.scope, b"content-length") or ""
-    return int(declared) if declared.isdecimal() else 0
 
 
 def _timeout(request: Request) -> float | None:
@@ -131,20 +123,19 @@ def _timeout(request: Request) -> float | None:
 
 
 async def _asked(request: Request) -> _Asked:
-    content_type = header(request.scope, b"content-type") or ""
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type.startswith("image/"):
+    sent = media_type(request.scope)
+    if sent.startswith("image/"):
         return _from_query(request.scope["query_string"], await request.body())
-    if media_type == "multipart/form-data":
-        form = await request.body()
+    if sent == "multipart/form-data":
+        form, content_type = await request.body(), header(request.scope, b"content-type") or ""
         if len(form) <= _READ_AT_ONCE_BYTES:
             return _from_form(form, content_type)
         return await run_in_threadpool(_from_form, form, content_type)
-    if media_type == "application/json":
+    if sent == "application/json":
         # 60 MiB of it take half a second to read: not on the event loop.
         return await run_in_threadpool(_from_json, await request.body())
     remedy = "send image/*, multipart/form-data or application/json"
-    raise UnsupportedType("Content-Type", media_type, "not a type that can be predicted", remedy)
+    raise UnsupportedType("Content-Type", sent, "not a type that can be predicted", remedy)
 
 
 def _checked(model: str | None, images: list[EncodedImage], classes: list[str], threshold: str | None) -> _Asked:
@@ -161,20 +152,15 @@ def _checked(model: str | None, images: list[EncodedImage], classes: list[str], 
 
 
 def _from_query(query: bytes, body: bytes) -> _Asked:
-    model, classes, threshold = (_known_query if len(query) <= _LONGEST_KNOWN else _read_query)(query)
+    model, classes, threshold = _named_in(query)
     return _checked(model, [EncodedImage("image", body)], list(classes), threshold)
 
 
-def _read_query(query: bytes) -> tuple[str | None, tuple[str, ...], str | None]:
-    """Model, classes and threshold."""
+@remembered(most=512, longest=512)
+def _named_in(query: bytes) -> tuple[str | None, tuple[str, ...], str | None]:
+    """Model, classes and threshold; callers send the same query with every image."""
     named = QueryParams(query)
     return named.get("model"), tuple(named.getlist("classes")), named.get("threshold")
-
-
-@lru_cache(maxsize=512)
-def _known_query(query: bytes) -> tuple[str | None, tuple[str, ...], str | None]:
-    """As above, for what was asked before: callers send the same query with every image."""
-    return _read_query(query)
 
 
 def _from_json(body: bytes) -> _Asked:

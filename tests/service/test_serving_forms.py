@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from serving import LABELS, dataset, modular_model, patched_model, running, trained_model
+from waiting import until
 
 from moda_core.inference.forms import choose
 from moda_core.modularity.composition import compose
@@ -24,18 +25,8 @@ from service.inference.forms import Forms, real_images
 
 
 def measured(forms: Forms, digest: str = "d") -> dict:
-    until = time.monotonic() + 60
-    while (choice := forms.choice(digest)) is None:
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    return choice
-
-
-def wait_for(done: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while not done():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    until(lambda: forms.choice(digest) is not None, 60)
+    return forms.choice(digest)
 
 
 def fixed(form: str):
@@ -119,9 +110,9 @@ def test_a_measurement_that_fails_is_logged_and_tried_again(
     monkeypatch.setattr(serving_forms, "choose", failing)
     root, forms = modular_model(), Forms(tmp_path, "cpu")
     forms.executable("d", root, root)
-    wait_for(lambda: "no memory" in caplog.text)
+    until(lambda: "no memory" in caplog.text, 60)
     monkeypatch.setattr(serving_forms, "choose", choose)
-    wait_for(lambda: forms.executable("d", root, root) and forms.choice("d") is not None)
+    until(lambda: forms.executable("d", root, root) and forms.choice("d") is not None, 60)
     forms.close()
 
 
@@ -131,7 +122,7 @@ def test_bfloat16_is_measured_again_once_there_are_real_images(tmp_path: Path):
     forms.executable("d", root, root)
     assert measured(forms)["images"] == 0
     found.append(asked(root))
-    wait_for(lambda: forms.executable("d", root, root) and forms.choice("d")["images"] == 3)
+    until(lambda: forms.executable("d", root, root) and forms.choice("d")["images"] == 3, 60)
     forms.close()
 
 
@@ -144,7 +135,7 @@ def test_without_real_images_nothing_is_measured_twice(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(serving_forms, "choose", counting)
     root, forms = modular_model(), Forms(tmp_path, "cpu", allow=["bf16"], images=lambda *_: looks.append(1))
-    wait_for(lambda: forms.executable("d", root, root) and len(looks) > 2)
+    until(lambda: forms.executable("d", root, root) and len(looks) > 2, 60)
     forms.close()
     assert len(measurements) == 1
 
@@ -233,10 +224,8 @@ def test_the_model_says_in_which_form_it_runs(tmp_path: Path):
     with running(tmp_path, "redis://127.0.0.1:1/0") as service:
         assert service.http.get("/models/animals").json()["serving"] is None
         service.http.post("/compose", json={"model": "animals", "classes": list(LABELS[:2])})
-        until = time.monotonic() + 60
-        while (serving := service.http.get("/models/animals").json()["serving"]) is None:
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        until(lambda: service.http.get("/models/animals").json()["serving"] is not None, 60)
+        serving = service.http.get("/models/animals").json()["serving"]
         assert serving["form"] in {"plain", "folded"}
         assert all(report["held"] for report in serving["reports"])
 

@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from serving import encode as encoded
 from serving import modular_model, png, problem, serving
+from waiting import until
 
 from moda_core.data.images import decode
 from moda_core.modularity.networks import network, predict
@@ -73,10 +74,7 @@ class Busy:
 
     def waiting(self, images: int) -> None:
         """Return when so many images have been taken on."""
-        until = time.monotonic() + 10
-        while self.metric("moda_queue_depth") != images:
-            assert time.monotonic() < until
-            time.sleep(0.005)
+        until(lambda: self.metric("moda_queue_depth") == images, 10)
 
 
 @pytest.fixture(scope="module")
@@ -212,9 +210,8 @@ def test_an_answer_says_where_its_time_went_and_the_log_and_the_counters_too(bus
     assert all(float(part.split("dur=")[1]) >= 0 for part in timing.split(", "))
     for stage in STAGES:
         assert busy.metric(f'moda_stage_seconds_count{{stage="{stage}"}}') == before[stage] + 1
-    until = time.monotonic() + 5  # the caller has its answer before the line is written
-    while response.headers["x-request-id"] not in busy.log.getvalue() and time.monotonic() < until:
-        time.sleep(0.001)
+    # The caller has its answer before the line is written.
+    until(lambda: response.headers["x-request-id"] in busy.log.getvalue(), 5)
     lines = [json.loads(line) for line in busy.log.getvalue().splitlines()]
     [line] = [one for one in lines if one["request_id"] == response.headers["x-request-id"]]
     assert (line["route"], line["status"], line["images"], line["batch_size"]) == ("/predict", 200, 3, 3)
