@@ -19,10 +19,12 @@ def short_collections(long_s: float = 0.01) -> Iterator[None]:
     fifth of a second, about once in a second under load. So what is there at the beginning is set aside
     (`gc.freeze`), and again whatever a collection that took long has left: it has just been seen to be in
     use, most of it for good, as what torch imports with the first model is. What is set aside is still freed when
-    its last reference goes, as models and requests are; but what becomes a circle later stays.
+    its last reference goes, as models and requests are; but what becomes a circle later stays, as the nodes of an
+    evicted model's graph do. So each time a collection must take twice as long as the time before: what stays for
+    good is what was there at a handful of moments.
 
     Args:
-        long_s: processor time of a collection that is not to be repeated.
+        long_s: processor time of the first collection that is not to be repeated.
     """
     watch = _Watch(long_s)
     gc.freeze()
@@ -44,3 +46,4 @@ class _Watch:
             self._began = time.thread_time()
         elif info["generation"] == 2 and time.thread_time() - self._began > self._long_s:
             gc.freeze()
+            self._long_s *= 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -66,6 +67,7 @@ class WarmUp:
                     return
                 with suppress(ModaError):
                     unit_graph(architecture)
+        gc.freeze()  # what was imported for it stays
 
 
 def architectures(models: Iterable[Resolved[Manifest]]) -> list[ArchitectureSpec]:

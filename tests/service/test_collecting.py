@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from service import collecting
 from service.collecting import short_collections
 
 MANY = 10_000
@@ -41,6 +42,19 @@ def test_a_short_collection_sets_nothing_aside():
         gc.collect()
         assert gc.get_freeze_count() <= before  # other threads may let go of something meanwhile
         assert len(held) == 100
+
+
+def test_each_time_a_collection_must_take_twice_as_long(monkeypatch: pytest.MonkeyPatch):
+    now, set_aside = 0.0, list[float]()
+    monkeypatch.setattr(collecting.time, "thread_time", lambda: now)
+    with short_collections(long_s=1):
+        watch = gc.callbacks[-1]
+        monkeypatch.setattr(collecting.gc, "freeze", lambda: set_aside.append(took))
+        for took in (0.5, 1.5, 1.5, 2.5, 3.5, 3.5, 4.5):
+            watch("start", {"generation": 2})
+            now += took
+            watch("stop", {"generation": 2})
+    assert set_aside == [1.5, 2.5, 4.5]
 
 
 def test_circles_that_came_since_are_still_collected():
