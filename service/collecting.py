@@ -12,7 +12,7 @@ __all__ = ["short_collections"]
 
 
 @contextmanager
-def short_collections(long_s: float = 0.01) -> Iterator[None]:
+def short_collections(long_s: float = 0.03) -> Iterator[None]:
     """Meanwhile, no full collection of garbage goes twice over what stays.
 
     A collection stops every thread for as long as it looks at all objects, and torch alone is a million of them: a
