@@ -29,6 +29,7 @@ from service.oip.schemas import InferenceRequest, RepositoryIndex, RepositoryLoa
 from service.pages import add_pages
 from service.readiness import Checks
 from service.settings import Settings
+from service.siblings import Siblings
 from service.warming import WarmUp
 from worker.jobs import Jobs
 from worker.reaper import Reaper
@@ -45,20 +46,21 @@ Every error is a problem document (RFC 9457). Long work is a job: `202` and a `L
 _READ_BY_HAND = (schemas.PredictRequest, schemas.DatasetImport, InferenceRequest, RepositoryIndex, RepositoryLoad)
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, siblings: Siblings | None = None) -> FastAPI:
     """The application; nothing is opened before it starts, and all is closed when it ends.
 
     Args:
         settings: the environment's, when left out.
+        siblings: the other processes of the service; none, when left out.
     """
-    settings = settings or Settings()
+    settings, siblings = settings or Settings(), siblings or Siblings()
     metrics, draining = Metrics(), Draining()
     exported = telemetry.is_exported()
     app = FastAPI(
         title="MODA",
         version=__version__,
         description=_DESCRIPTION,
-        lifespan=_lifespan(settings, metrics, draining),
+        lifespan=_lifespan(settings, siblings, metrics, draining),
         docs_url=None,
         redoc_url=None,
         responses=errors.PROBLEM_RESPONSES,
@@ -84,7 +86,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def _lifespan(
-    settings: Settings, metrics: Metrics, draining: Draining
+    settings: Settings, siblings: Siblings, metrics: Metrics, draining: Draining
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -110,7 +112,7 @@ def _lifespan(
             metrics=metrics,
             limits=settings.limits,
         )
-        exports = Exports()
+        exports, residents = Exports(), Residents(engine)
         app.state.parts = ServiceParts(
             settings,
             registry,
@@ -118,14 +120,16 @@ def _lifespan(
             engine,
             Servables(registry),
             metrics,
-            Residents(engine),
+            residents,
             exports,
             Checks(registry, work, engine),
+            siblings,
         )
         warm_up = WarmUp(registry, engine.is_quiet)
         reaper.start()
         warm_up.start()
         try:
+            await residents.settle_all(siblings.agreed(), registry)
             with short_collections(), draining.on_sigterm():
                 yield
         finally:

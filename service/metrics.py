@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-__all__ = ["STAGES", "Metrics"]
+__all__ = ["STAGES", "Metrics", "side_by_side"]
 
 STAGES = ("decode", "queue", "forward", "encode")
 """What a prediction's time is spent on, in order."""
@@ -115,3 +117,27 @@ class _CacheCounts(Collector):
             family = CounterMetricFamily(f"moda_model_cache_{name}", f"{name.capitalize()} of the cache of models.")
             family.add_metric((), getattr(self.cache, name))
             yield family
+
+
+def side_by_side(expositions: Mapping[int, bytes]) -> bytes:
+    """The metrics of several processes in one text, each sample under its number as the label `process`."""
+    together = CollectorRegistry(auto_describe=False)
+    together.register(_Processes(expositions))
+    return generate_latest(together)
+
+
+class _Processes(Collector):
+    """What several processes count."""
+
+    def __init__(self, expositions: Mapping[int, bytes]) -> None:
+        self.expositions = expositions
+
+    def collect(self) -> Iterable[Metric]:
+        """Each metric once, with everybody's samples."""
+        metrics: dict[str, Metric] = {}
+        for number, exposition in sorted(self.expositions.items()):
+            for family in text_string_to_metric_families(exposition.decode()):
+                metric = metrics.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                for sample in family.samples:
+                    metric.add_sample(sample.name, {**sample.labels, "process": str(number)}, sample.value)
+        return metrics.values()

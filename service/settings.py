@@ -20,6 +20,7 @@ class Settings(BaseSettings):
 
     Attributes:
         registry: a folder or an object store's URL; `registry` below `home` when not given.
+        processes: that share the port; each has its own models, cache and queue.
         device: `auto` takes CUDA when it is there.
         allowed_hosts: the names, besides loopback's and `host`, that requests may know the service by;
             written with commas, `*` for any.
@@ -35,13 +36,21 @@ class Settings(BaseSettings):
         timeout_s: after which a prediction that is not there is given up with 504; a caller may ask for less.
     """
 
-    model_config = SettingsConfigDict(env_prefix="MODA_", env_ignore_empty=True, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="MODA_",
+        env_ignore_empty=True,
+        cli_prog_name="python -m service",
+        cli_kebab_case=True,
+        frozen=True,
+        extra="ignore",
+    )
 
     home: Path = Field(default_factory=lambda: Path.home() / ".moda")
     redis_url: str = "redis://127.0.0.1:6379/0"
     registry: str = ""
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
+    processes: int = Field(default=1, ge=1, le=256)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     import_dir: Path | None = None

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from moda_core.errors import Conflict, InvalidInput, Unavailable
+from moda_core.errors import Unavailable
 from service.client import Client
 from service.commands.terminal import note
-from service.processes import Child, Part, Tree, last_lines, python
+from service.ports import usable_port
+from service.processes import Child, Part, Tree, last_lines, python, until_signalled
 from worker.embedded import EmbeddedRedis
 
-__all__ = ["UVICORN", "Place", "allocator", "free_port", "run", "wait_until_ready"]
+__all__ = ["Place", "allocator", "run", "service_command", "wait_until_ready"]
 
 READY_TIMEOUT_S = 120.0
-
-UVICORN = ("--loop", "asyncio", "--no-access-log", "--no-proxy-headers", "--timeout-graceful-shutdown", "10")
-"""How the service is run everywhere.
-
-On asyncio's own event loop: uvloop accepts one connection in each of its turns, and a turn may answer for
-milliseconds, so that of 128 callers who came at once the last one was heard after a second. The service logs its
-requests itself and tells nobody their addresses, which uvicorn would look up among the proxies that it trusts.
-"""
 
 _LOOK_S = 0.5
 
@@ -40,6 +30,7 @@ class Place:
     Attributes:
         home: of the registry, Redis's file and the logs.
         port: of the service; 0 takes a free one.
+        processes: of the service, which share the port.
         redis_url: a Redis that runs already; None starts one below `home`.
     """
 
@@ -47,6 +38,7 @@ class Place:
     host: str = "127.0.0.1"
     port: int = 8000
     device: str = "auto"
+    processes: int = 1
     redis_url: str | None = None
 
     @property
@@ -69,8 +61,8 @@ def run(place: Place) -> None:
         Conflict: the port is taken, or another tree runs on this home.
         Unavailable: a part cannot be started, or ends again and again.
     """
-    port = _usable_port(place.host, place.port)
-    with _until_signalled() as stop, Tree(_parts(place, port), report=note) as tree:
+    port = usable_port(place.host, place.port)
+    with until_signalled() as stop, Tree(_parts(place, port), report=note) as tree:
         wait_until_ready(place.url(port), look=tree.look, stop=stop, log=place.logs / "service.log")
         if not stop.is_set():
             note(f"MODA runs at {place.url(port)}, its files below {place.home}; Ctrl-C stops it.")
@@ -120,8 +112,6 @@ def _parts(place: Place, port: int) -> list[Part]:
             # then slow both down severalfold; threads that sleep cost nothing that can be measured.
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
             "MODA_HOME": str(place.home),
-            "MODA_HOST": place.host,
-            "MODA_PORT": str(port),
             "MODA_DEVICE": place.device,
             "MODA_REDIS_URL": place.redis_url or redis.url,
         }
@@ -129,13 +119,17 @@ def _parts(place: Place, port: int) -> list[Part]:
     def child(name: str, command: list[str], **more: str) -> Child:
         return Child(name, command, environment=lambda: environment() | more, log=place.logs / f"{name}.log")
 
-    uvicorn = ["--host", place.host, "--port", str(port), *UVICORN]
     own: list[Part] = [redis] if place.redis_url is None else []
     return [
         *own,
         child("worker", python("worker")),
-        child("service", python("uvicorn", "service.app:create_app", "--factory", *uvicorn), **allocator()),
+        child("service", service_command(place.host, port, place.processes), **allocator()),
     ]
+
+
+def service_command(host: str, port: int, processes: int) -> list[str]:
+    """The program that answers at a port."""
+    return python("service", "--host", host, "--port", str(port), "--processes", str(processes))
 
 
 def allocator() -> dict[str, str]:
@@ -146,42 +140,3 @@ def allocator() -> dict[str, str]:
     `python -m benchmarks.soak` shows both.
     """
     return {"MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2")}
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port of `host` that nobody listens on now."""
-    return _usable_port(host, 0)
-
-
-def _usable_port(host: str, port: int) -> int:
-    """The port, or a free one for 0.
-
-    Raises:
-        Conflict: it is taken.
-        InvalidInput: the address is none of this machine's.
-    """
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with closing(socket.socket(family, kind)) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            return int(probe.getsockname()[1])
-    except socket.gaierror as error:
-        raise InvalidInput("host", host, "not an address", "give one such as 127.0.0.1") from error
-    except OSError as error:
-        raise Conflict(
-            f"{host}:{port} cannot be listened on ({error.strerror})", "stop what does, or give --port"
-        ) from error
-
-
-@contextmanager
-def _until_signalled() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; both are as before afterwards."""
-    stop = threading.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in signals}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

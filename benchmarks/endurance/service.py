@@ -1,4 +1,4 @@
-"""One process of the service, as `moda up` starts it, on a registry of its own."""
+"""The service, as `moda up` starts it, on a registry of its own."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.serving.contestants import service_command
 from moda_core.errors import Unavailable
+from service.ports import free_port
 from service.processes import Child, last_lines
-from service.up import allocator, free_port, wait_until_ready
+from service.up import allocator, service_command, wait_until_ready
 
 __all__ = ["Service", "metric", "served"]
 
@@ -67,12 +67,15 @@ def metric(exposition: str, name: str) -> float:
 
 
 @contextmanager
-def served(home: Path, *, threads: int, settings: Mapping[str, str] | None = None) -> Iterator[Service]:
+def served(
+    home: Path, *, threads: int, processes: int = 1, settings: Mapping[str, str] | None = None
+) -> Iterator[Service]:
     """A service on the registry below `home`, ready; nothing of it is left afterwards.
 
     Args:
         home: of the registry, and of the log.
         threads: of torch.
+        processes: of the service.
         settings: further `MODA_*`.
     """
     port = free_port()
@@ -86,7 +89,8 @@ def served(home: Path, *, threads: int, settings: Mapping[str, str] | None = Non
         **(settings or {}),
     }
     log = home / f"service-{port}.log"
-    service = Service(Child("service", service_command(port), environment=lambda: environment, log=log), port)
+    command = service_command("127.0.0.1", port, processes)
+    service = Service(Child("service", command, environment=lambda: environment, log=log), port)
     service.child.start()
     try:
         wait_until_ready(service.url, look=service.look, log=log)

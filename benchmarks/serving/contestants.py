@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.serving.environments import PEERS, NotInstalled, environment
-from service.processes import python
-from service.up import UVICORN, allocator
+from service.up import allocator, service_command
 
-__all__ = ["FIRST_MODEL", "MODULAR", "OURS", "Contestant", "Place", "ours", "peers", "service_command"]
+__all__ = ["FIRST_MODEL", "MODULAR", "OURS", "Contestant", "Place", "ours", "peers"]
 
 OURS = "MODA"
 FIRST_MODEL = "tiny"
@@ -84,15 +83,8 @@ class Contestant:
         return self.family == OURS
 
 
-def service_command(port: int) -> list[str]:
-    """Our service as `moda up` starts it."""
-    return python(
-        "uvicorn", "service.app:create_app", "--factory", "--host", "127.0.0.1", "--port", str(port), *UVICORN
-    )
-
-
-def ours(place: Place) -> Contestant:
-    """Our service, with request ids, metrics, limits and JSON logs as always."""
+def ours(place: Place, processes: int = 1) -> Contestant:
+    """Our service as `moda up` starts it, with request ids, metrics, limits and JSON logs as always."""
     settings = {
         "MODA_HOME": str(place.scratch),
         "MODA_REGISTRY": str(place.models / "registry"),
@@ -103,7 +95,7 @@ def ours(place: Place) -> Contestant:
         name=OURS,
         family=OURS,
         ways=("executable",),
-        command=service_command,
+        command=lambda port: service_command("127.0.0.1", port, processes),
         environment={**place.surroundings(), **allocator(), **settings},
         path=lambda model, _way, _form: f"/predict?model={model}",
         names_model=True,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from benchmarks.serving.clients import Ask, Clients
 from benchmarks.serving.contestants import FIRST_MODEL, Contestant, Place
 from benchmarks.serving.processes import ProcessTree
+from service.ports import free_port
 from service.processes import last_lines
-from service.up import free_port
 
 __all__ = ["NotStarted", "Server", "Stopped", "serving"]
 

@@ -16,6 +16,7 @@ from service.metrics import Metrics
 from service.oip.residents import Residents
 from service.readiness import Checks
 from service.settings import Settings
+from service.siblings import Siblings
 from worker.jobs import Jobs
 
 __all__ = ["Parts", "ServiceParts", "WantedFormat", "parts_of_app"]
@@ -34,6 +35,7 @@ class ServiceParts:
     residents: Residents
     exports: Exports
     checks: Checks
+    siblings: Siblings
 
 
 def parts_of_app(app: FastAPI) -> ServiceParts:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from service import __version__
 from service.api.dependencies import Parts
+from service.metrics import side_by_side
 from service.schemas import Health, Readiness
 
 __all__ = ["router"]
@@ -32,6 +34,10 @@ async def readyz(parts: Parts, response: Response) -> Readiness:
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}, "description": "Prometheus's text format."}},
 )
-async def metrics(parts: Parts) -> Response:
-    """Counters for Prometheus."""
-    return Response(parts.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+async def metrics(request: Request, parts: Parts) -> Response:
+    """Counters for Prometheus; of a service of several processes, all of them, with the label `process`."""
+    own, siblings = parts.metrics.exposition(), parts.siblings
+    if siblings.others and not siblings.is_asking(request):
+        everybodys = {siblings.number: own} | await siblings.shown("/metrics")
+        own = await run_in_threadpool(side_by_side, everybodys)
+    return Response(own, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -21,6 +21,16 @@ def up(
         int, typer.Option("--port", "-p", envvar="MODA_PORT", min=0, max=65_535, help="0 takes a free one.")
     ] = 8000,
     device: Device = "auto",
+    processes: Annotated[
+        int,
+        typer.Option(
+            "--processes",
+            envvar="MODA_PROCESSES",
+            min=1,
+            max=256,
+            help="Of the service, on one port (Linux): small models on a CPU use a core each.",
+        ),
+    ] = 1,
 ) -> None:
     """Run Redis, a worker and the service here until Ctrl-C.
 
@@ -29,7 +39,12 @@ def up(
     from service.up import Place, run
 
     place = Place(
-        home=home.expanduser(), host=host, port=port, device=device, redis_url=os.environ.get("MODA_REDIS_URL") or None
+        home=home.expanduser(),
+        host=host,
+        port=port,
+        device=device,
+        processes=processes,
+        redis_url=os.environ.get("MODA_REDIS_URL") or None,
     )
     run(place)
 

@@ -26,8 +26,9 @@ from service.demo.goals import measured_goals
 from service.demo.picture import draw
 from service.demo.report import as_markdown, for_terminal
 from service.demo.steps import Recipe, Stage, one_seed
+from service.ports import free_port
 from service.processes import Child, Tree, last_lines, python
-from service.up import free_port, wait_until_ready
+from service.up import wait_until_ready
 
 __all__ = ["Plan", "run"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -9,9 +10,9 @@ from starlette.concurrency import run_in_threadpool
 
 from moda_core.errors import InvalidInput
 from moda_core.storage.registry import Registry
-from service.api.dependencies import Parts
+from service.api.dependencies import Parts, ServiceParts
 from service.oip.bodies import optional_json
-from service.oip.residents import Residents
+from service.oip.residents import Find, Residents
 from service.oip.schemas import RepositoryIndex, RepositoryLoad, RepositoryRow
 from service.oip.targets import canonical_name, find_target, live_versions
 
@@ -60,14 +61,24 @@ async def load_model(name: str, request: Request, parts: Parts) -> Response:
     if overriding:
         remedy = "publish a model by POST /models, then load it"
         raise InvalidInput("parameters", overriding, "models are loaded as they are stored", remedy)
-    await parts.residents.load(canonical_name(name), lambda: run_in_threadpool(find_target, parts.registry, name))
-    return Response()
+    return await _changed(request, parts, name, parts.residents.load)
 
 
 @router.post("/models/{name}/unload", openapi_extra=_optional("RepositoryLoad"), response_class=Response)
 async def unload_model(name: str, request: Request, parts: Parts) -> Response:
     """Let nothing answer for a name, in any version, until it is loaded again; what runs finishes."""
     await optional_json(request, RepositoryLoad, parts.settings.max_body_bytes)
-    known = canonical_name(name)
-    await parts.residents.unload(known, lambda: run_in_threadpool(find_target, parts.registry, known))
+    return await _changed(request, parts, name, parts.residents.unload)
+
+
+async def _changed(
+    request: Request, parts: ServiceParts, name: str, change: Callable[[str, Find], Awaitable[object]]
+) -> Response:
+    """Change what answers for a name, in all processes of the service."""
+    known, siblings = canonical_name(name), parts.siblings
+    if siblings.is_asking(request):
+        await parts.residents.settle(known, siblings.agreed()[known], parts.registry)
+    else:
+        async with siblings.following(request, parts.residents.settled):
+            await change(known, lambda: run_in_threadpool(find_target, parts.registry, known))
     return Response()

@@ -1,4 +1,4 @@
-"""Which model answers for each name that was loaded, in one service process.
+"""Which model answers for each name that was loaded.
 
 A name that was never loaded is served on demand, at its latest version. Loading settles it: the version
 that is the latest then answers, and stays in memory, until the name is loaded again or unloaded.
@@ -7,16 +7,33 @@ that is the latest then answers, and stays in memory, until the name is loaded a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TypedDict
+
+from starlette.concurrency import run_in_threadpool
 
 from moda_core.errors import ModaError, NotFound
+from moda_core.storage.registry import Registry
 from service.inference.engine import Engine
+from service.inference.servables import servable
 from service.oip.targets import Target
 
-__all__ = ["Residents"]
+__all__ = ["Find", "Residents", "Settled"]
+
+Find = Callable[[], Awaitable[Target]]
+"""How to find what a name means now."""
 
 _UNLOADED = "unloaded"
+
+
+class Settled(TypedDict):
+    """What was decided of a name, as JSON: the version and key of what answers, or no longer does."""
+
+    version: str
+    key: str
+    unloaded: bool
 
 
 @dataclass(frozen=True)
@@ -25,13 +42,13 @@ class _Entry:
 
     Attributes:
         held: what answers for it.
-        unloaded: nothing may answer for it.
+        unloaded: what answered for it until it was unloaded; nothing may since.
         version: that the last load was for.
         failure: of that load; empty when it succeeded.
     """
 
     held: Target | None = None
-    unloaded: bool = False
+    unloaded: Target | None = None
     version: str = ""
     failure: str = ""
 
@@ -55,7 +72,7 @@ class Residents:
             raise NotFound("model", name, f"it was unloaded; POST /v2/repository/models/{name}/load brings it back")
         return entry.held
 
-    async def load(self, name: str, find: Callable[[], Awaitable[Target]]) -> Target:
+    async def load(self, name: str, find: Find) -> Target:
         """Let a name answer by what `find` gives, once that is in memory.
 
         Whatever fails, the name goes on answering as before.
@@ -77,7 +94,7 @@ class Residents:
                 self._release(before.held)
             return target
 
-    async def unload(self, name: str, find: Callable[[], Awaitable[Target]]) -> None:
+    async def unload(self, name: str, find: Find) -> None:
         """Let nothing answer for a name, and forget its model unless other names hold it.
 
         Args:
@@ -90,9 +107,36 @@ class Residents:
         async with self._loading:
             held = self._entries.get(name, _Entry()).held
             target = held or await find()
-            self._entries[name] = _Entry(unloaded=True, version=target.version)
+            self._entries[name] = _Entry(unloaded=target, version=target.version)
             if self._release(target):
                 self._engine.drop(target.meant)
+
+    def settled(self) -> dict[str, Settled]:
+        """What was decided of every name of which anything was; loads that failed decided nothing."""
+        decided = {name: (entry.held or entry.unloaded, entry.held is None) for name, entry in self._entries.items()}
+        return {
+            name: Settled(version=target.version, key=target.meant.key, unloaded=unloaded)
+            for name, (target, unloaded) in decided.items()
+            if target is not None
+        }
+
+    async def settle(self, name: str, decided: Settled, registry: Registry) -> None:
+        """Load or unload a name as another process has.
+
+        Raises:
+            ModaError: of the load.
+        """
+
+        async def find() -> Target:
+            return Target(decided["version"], await run_in_threadpool(servable, registry, decided["key"]))
+
+        await (self.unload(name, find) if decided["unloaded"] else self.load(name, find))
+
+    async def settle_all(self, decided: Mapping[str, Settled], registry: Registry) -> None:
+        """Load and unload names as other processes have; one that cannot be loaded any more is served on demand."""
+        for name, of_it in decided.items():
+            with suppress(ModaError):
+                await self.settle(name, of_it, registry)
 
     def names(self) -> list[str]:
         """Every name that was loaded or unloaded, or that should have been."""

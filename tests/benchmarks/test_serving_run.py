@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sources import ROOT
 
-from benchmarks.serving.contestants import Place, ours, service_command
+from benchmarks.serving.contestants import Place, ours
 from benchmarks.serving.environments import PEERS, NotInstalled, environment
 from service.up import Place as UpPlace
 from service.up import _parts
@@ -18,8 +18,11 @@ from service.up import _parts
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and wrk")
 
 
-def test_ours_is_started_as_moda_up_starts_it(tmp_path):
-    assert service_command(8123) == _parts(UpPlace(home=tmp_path), 8123)[-1].command
+@pytest.mark.parametrize("processes", [1, 2])
+def test_ours_is_started_as_moda_up_starts_it(tmp_path, processes):
+    place = Place(models=tmp_path, scratch=tmp_path, environments=tmp_path)
+    by_up = _parts(UpPlace(home=tmp_path, processes=processes), 8123)[-1]
+    assert ours(place, processes).command(8123) == by_up.command
 
 
 def test_everybody_has_the_same_surroundings(tmp_path):

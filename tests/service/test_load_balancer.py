@@ -24,8 +24,8 @@ from benchmarks.serving.clients import Ask, Clients
 from moda_core.storage.artifacts import encode
 from moda_core.storage.registry import Registry
 from service.admission import admit
+from service.ports import free_port
 from service.processes import Child
-from service.up import free_port
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed (package haproxy)"),

@@ -15,8 +15,9 @@ import pytest
 from waiting import until
 
 from moda_core.errors import Conflict, InvalidInput, Unavailable
+from service.ports import free_port
 from service.processes import Child, Tree, last_lines, python
-from service.up import Place, _parts, free_port, run, wait_until_ready
+from service.up import Place, _parts, run, wait_until_ready
 
 ROOT = Path(__file__).parents[2]
 WAITS = "import time; print('here', flush=True); time.sleep(60)"

@@ -1,0 +1,124 @@
+"""The processes of one service that share a port: each hears the others over a Unix socket of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from moda_core.errors import Unavailable
+from moda_core.files import write_atomically
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Siblings", "sibling_socket"]
+
+_SHOWN_S, _DONE_S = 2.0, 600.0
+"""How long another process may take to show something, and to do something."""
+
+
+def sibling_socket(folder: Path, number: int) -> socket.socket:
+    """Where a process is asked by the others: bound, not yet listened on."""
+    door = socket.socket(socket.AF_UNIX)
+    door.bind(str(_door(folder, number)))
+    return door
+
+
+class Siblings:
+    """The other processes of this one's service; by default it is alone.
+
+    Args:
+        folder: of everybody's `sibling_socket`, of their lock, and of what they have settled together.
+        number: of this process, from 0.
+        processes: how many there are.
+    """
+
+    def __init__(self, folder: Path = Path(), number: int = 0, processes: int = 1) -> None:
+        self._folder = folder
+        self.number = number
+        self.others = [other for other in range(processes) if other != number]
+        self._turn = asyncio.Lock()
+
+    def is_asking(self, request: Request) -> bool:
+        """Whether another process asks, rather than a client: on a Unix socket, which has no port."""
+        server = request.scope.get("server")
+        return server is not None and server[1] is None
+
+    async def shown(self, path: str) -> dict[int, bytes]:
+        """What the others answer to a GET, by number; without one that is just being started."""
+        answers = await self._answers("GET", path, _SHOWN_S)
+        return {number: answer.content for number, answer in answers.items() if _is_good(answer)}
+
+    @asynccontextmanager
+    async def following(self, request: Request, settled: Callable[[], Mapping[str, Any]]) -> AsyncIterator[None]:
+        """What this process does meanwhile for a client, all others are told afterwards by the same request.
+
+        One such request runs at a time, whichever process it reaches; one that fails here goes no further. What was
+        `settled` by then the others find in `agreed`, and so does a process that is started later.
+
+        Raises:
+            Unavailable: when another process could not do it.
+        """
+        if not self.others or self.is_asking(request):
+            yield
+            return
+        async with self._turn, self._lock():
+            yield
+            await run_in_threadpool(write_atomically, self._agreed, json.dumps(settled()).encode())
+            answers = await self._answers(request.method, request.scope["raw_path"].decode("ascii"), _DONE_S)
+        for number, answer in answers.items():
+            if not _is_good(answer):
+                said = repr(answer) if isinstance(answer, Exception) else answer.text
+                raise Unavailable(f"process {number} of the service did not do it: {said}", "ask for it again")
+
+    def agreed(self) -> dict[str, Any]:
+        """What the processes have settled so far."""
+        if not self.others or not self._agreed.exists():
+            return {}
+        agreed: dict[str, Any] = json.loads(self._agreed.read_bytes())
+        return agreed
+
+    @property
+    def _agreed(self) -> Path:
+        return self._folder / "agreed.json"
+
+    @asynccontextmanager
+    async def _lock(self) -> AsyncIterator[None]:
+        lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            await run_in_threadpool(fcntl.flock, lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    async def _answers(self, method: str, path: str, timeout_s: float) -> dict[int, httpx.Response | Exception]:
+        import httpx
+
+        async def answer(number: int) -> httpx.Response | Exception:
+            way = httpx.AsyncHTTPTransport(uds=str(_door(self._folder, number)))
+            try:
+                async with httpx.AsyncClient(transport=way, base_url="http://localhost", timeout=timeout_s) as client:
+                    return await client.request(method, path)
+            except httpx.HTTPError as error:
+                return error
+
+        answers = await asyncio.gather(*(answer(number) for number in self.others))
+        return dict(zip(self.others, answers, strict=True))
+
+
+def _door(folder: Path, number: int) -> Path:
+    return folder / f"{number}.sock"
+
+
+def _is_good(answer: httpx.Response | Exception) -> TypeGuard[httpx.Response]:
+    return not isinstance(answer, Exception) and answer.is_success

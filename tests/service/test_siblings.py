@@ -1,0 +1,152 @@
+"""What the processes of one service ask of each other, against sockets that answer as told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import Request
+
+from moda_core.errors import NotFound, Unavailable
+from service.metrics import Metrics, side_by_side
+from service.siblings import Siblings, sibling_socket
+
+LOAD = "/v2/repository/models/a%2Fb/load"
+
+
+def asked(path: str = LOAD, server: tuple[str, int | None] = ("127.0.0.1", 8000)) -> Request:
+    """A client's request."""
+    return Request({"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "server": server})
+
+
+def settled() -> dict[str, Any]:
+    return {"digits": {"version": "1"}}
+
+
+async def answering(folder: Path, number: int, status: str, heard: list[str]) -> asyncio.Server:
+    """A process that answers everything alike."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        heard.append(head.split(b"\r\n")[0].decode())
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 4\r\n\r\nsaid".encode())
+        await writer.drain()
+        writer.close()
+
+    return await asyncio.start_unix_server(answer, sock=sibling_socket(folder, number))
+
+
+def in_a_service(folder: Path, status: str, scenario: Callable[[Siblings], Awaitable[None]]) -> list[str]:
+    """What another process heard, which answers with a status, while a scenario ran in this one."""
+    heard: list[str] = []
+
+    async def run() -> None:
+        server = await answering(folder, 1, status, heard)
+        async with server:
+            await scenario(Siblings(folder, 0, 2))
+
+    asyncio.run(run())
+    return heard
+
+
+def test_what_is_done_here_is_asked_of_the_others_afterwards(tmp_path: Path) -> None:
+    async def scenario(siblings: Siblings) -> None:
+        async with siblings.following(asked(), settled):
+            assert siblings.agreed() == {}
+        assert siblings.agreed() == settled()
+
+    assert in_a_service(tmp_path, "200 OK", scenario) == [f"POST {LOAD} HTTP/1.1"]
+
+
+def test_what_fails_here_goes_no_further(tmp_path: Path) -> None:
+    async def scenario(siblings: Siblings) -> None:
+        with pytest.raises(NotFound):
+            async with siblings.following(asked(), settled):
+                raise NotFound("model", "digits", "there is none")
+        assert siblings.agreed() == {}
+        async with asyncio.timeout(1), siblings.following(asked(), settled):  # the turn was given back
+            pass
+
+    assert len(in_a_service(tmp_path, "200 OK", scenario)) == 1
+
+
+def test_a_process_that_could_not_do_it_is_named(tmp_path: Path) -> None:
+    async def scenario(siblings: Siblings) -> None:
+        with pytest.raises(Unavailable, match=r"process 1 .* did not do it: said"):
+            async with siblings.following(asked(), settled):
+                pass
+
+    in_a_service(tmp_path, "503 Service Unavailable", scenario)
+
+
+def test_a_process_that_is_not_there_is_named_when_it_must_do_and_left_out_when_it_shows(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        siblings = Siblings(tmp_path, 0, 2)
+        with pytest.raises(Unavailable, match="process 1 "):
+            async with siblings.following(asked(), settled):
+                pass
+        assert await siblings.shown("/metrics") == {}
+
+    asyncio.run(scenario())
+
+
+def test_a_process_that_another_one_asks_asks_nobody(tmp_path: Path) -> None:
+    async def scenario(siblings: Siblings) -> None:
+        by_another = asked(server=(str(tmp_path / "0.sock"), None))
+        assert siblings.is_asking(by_another)
+        assert not siblings.is_asking(asked())
+        async with siblings.following(by_another, settled):
+            pass
+        assert siblings.agreed() == {}
+
+    assert in_a_service(tmp_path, "200 OK", scenario) == []
+
+
+def test_one_change_at_a_time_whichever_process_it_reaches(tmp_path: Path) -> None:
+    running = 0
+
+    async def change(siblings: Siblings) -> None:
+        nonlocal running
+        with pytest.raises(Unavailable):  # the other one does not listen; it is the turns that count
+            async with siblings.following(asked(), settled):
+                running += 1
+                assert running == 1
+                await asyncio.sleep(0.02)
+                running -= 1
+
+    async def scenario() -> None:
+        processes = [Siblings(tmp_path, number, 2) for number in range(2)]
+        await asyncio.gather(*(change(processes[place % 2]) for place in range(6)))
+
+    asyncio.run(scenario())
+
+
+def test_alone_there_is_nobody_to_ask(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        siblings = Siblings(tmp_path)
+        async with siblings.following(asked(), settled):
+            pass
+        assert (siblings.agreed(), await siblings.shown("/metrics")) == ({}, {})
+
+    asyncio.run(scenario())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metrics_stand_side_by_side_under_one_heading() -> None:
+    one, other = Metrics(), Metrics()
+    one.requested("GET", "/models", 200, 0.003)
+    for _ in range(2):
+        other.requested("GET", "/models", 200, 0.003)
+    other.queue_depth.set(7)
+    text = side_by_side({1: other.exposition(), 0: one.exposition()}).decode()
+    counts = [line for line in text.splitlines() if line.startswith("moda_http_requests_total{")]
+    assert counts == [
+        f'moda_http_requests_total{{method="GET",process="{number}",route="/models",status="200"}} {count}.0'
+        for number, count in ((0, 1), (1, 2))
+    ]
+    assert text.count("# TYPE moda_http_requests_total counter") == 1
+    assert 'moda_queue_depth{process="1"} 7.0' in text
+    assert 'moda_http_request_duration_seconds_bucket{le="0.005",method="GET",process="1",route="/models"} 2.0' in text
