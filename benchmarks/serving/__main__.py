@@ -2,7 +2,7 @@
 
 Everybody in turn, on the same cores: started, measured with wrk in every cell (model, form of the request, number
 of connections), stopped by SIGTERM under load; then the next round, which begins with another. Each peer runs with
-and without batching, and the better of both counts in every cell. Differences whose interval over rounds holds 1 are
+and without batching, with one worker and with as many as our service has processes; the best of them counts in every cell. Differences whose interval over rounds holds 1 are
 reported as none. FILE is JSON; a page of the same name with `.md` is written beside it.
 """
 
@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             scratch=Path(scratch),
             environments=options.environments.resolve(),
             threads=options.threads,
+            processes=options.processes or len(options.cores),
         )
         _write_models(place)
         wanted = [] if options.tenth else options.peers
@@ -85,6 +86,7 @@ def _report(found: Found, options: argparse.Namespace, load: float) -> None:
         hardware=_processor() or hardware("cpu"),
         cores_used=len(options.cores),
         threads=options.threads,
+        processes=options.processes or len(options.cores),
         load_at_start=round(load, 1),
         forms=found.forms,
         minutes=round(found.minutes, 1),
@@ -116,6 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--models", nargs="+", choices=FULL.models, help="these alone")
     options.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="these alone")
     options.add_argument("--threads", type=int, default=1, help="of torch in every server (default: 1)")
+    options.add_argument(
+        "--processes", type=int, help="of our service; peers have as many workers, or one (default: one for each core)"
+    )
     options.add_argument(
         "--cores", type=_cores, default=_cores(""), help="for server and wrk, as 0,1 (default: the first two)"
     )

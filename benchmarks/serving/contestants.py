@@ -33,6 +33,7 @@ class Place:
         models: the folder that `benchmarks.serving.models` wrote.
         scratch: for logs and homes, removed afterwards.
         threads: of torch, for each process.
+        processes: of our service; peers run with as many workers, and with one.
         forms: in which our service runs each model, once it has measured them.
     """
 
@@ -40,6 +41,7 @@ class Place:
     scratch: Path
     environments: Path
     threads: int = 1
+    processes: int = 1
     forms: Mapping[str, str] = field(default_factory=dict)
 
     def surroundings(self) -> dict[str, str]:
@@ -83,7 +85,7 @@ class Contestant:
         return self.family == OURS
 
 
-def ours(place: Place, processes: int = 1) -> Contestant:
+def ours(place: Place) -> Contestant:
     """Our service as `moda up` starts it, with request ids, metrics, limits and JSON logs as always."""
     settings = {
         "MODA_HOME": str(place.scratch),
@@ -95,7 +97,7 @@ def ours(place: Place, processes: int = 1) -> Contestant:
         name=OURS,
         family=OURS,
         ways=("executable",),
-        command=lambda port: service_command("127.0.0.1", port, processes),
+        command=lambda port: service_command("127.0.0.1", port, place.processes),
         environment={**place.surroundings(), **allocator(), **settings},
         path=lambda model, _way, _form: f"/predict?model={model}",
         names_model=True,
@@ -103,7 +105,7 @@ def ours(place: Place, processes: int = 1) -> Contestant:
 
 
 def peers(place: Place, wanted: Sequence[str] = PEERS) -> tuple[list[Contestant], list[str]]:
-    """The peers that can be installed, with batching and without, and why others are not there."""
+    """The peers that can be installed, with and without batching and more workers, and why others are not there."""
     found: list[Contestant] = []
     missing: list[str] = []
     for peer in wanted:
@@ -112,22 +114,24 @@ def peers(place: Place, wanted: Sequence[str] = PEERS) -> tuple[list[Contestant]
         except NotInstalled as error:
             missing.append(str(error))
         else:
-            found += [_peer(peer, home, place, batch) for batch in (_BATCH, 1)]
+            workers = sorted({1, place.processes})
+            found += [_peer(peer, home, place, batch, count) for count in workers for batch in (_BATCH, 1)]
     return found, missing
 
 
-def _peer(peer: str, home: Path, place: Place, batch: int) -> Contestant:
+def _peer(peer: str, home: Path, place: Place, batch: int, workers: int) -> Contestant:
     settings = {
         "MODA_BENCH_MODELS": str(place.models),
         "MODA_BENCH_FORMS": json.dumps(dict(place.forms)),
         "MODA_BENCH_BATCH": str(batch),
+        "MODA_BENCH_WORKERS": str(workers),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",
         "BENTOML_DO_NOT_TRACK": "True",
         "PATH": f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}",
     }
     return Contestant(
-        name=f"{_NAMES[peer]}, {'batching' if batch > 1 else 'no batching'}",
+        name=f"{_NAMES[peer]}, {'batching' if batch > 1 else 'no batching'}{f', {workers} workers' * (workers > 1)}",
         family=_NAMES[peer],
         ways=("module", "executable"),
         command=lambda port: _peer_command(peer, home, port, batch),

@@ -1,4 +1,4 @@
-"""How fast our executable is without any server: `python -m benchmarks.serving.inprocess FILE FORM SECONDS`.
+"""How fast our executable is without any server: `python -m benchmarks.serving.inprocess FILE FORM SECONDS BATCH...`.
 
 Prints images per second as JSON, by batch size. Fitted pixels in, logits out: what a server that cost nothing
 would answer.
@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,18 +20,16 @@ from moda_core.inference.executables import FORMS, Form, executable
 from moda_core.modularity.models import TrainedModel
 from moda_core.storage.artifacts import decode
 
-__all__ = ["BATCHES", "main", "rates"]
-
-BATCHES = (1, 8, 32)
+__all__ = ["main", "rates"]
 
 
-def rates(file: Path, form: Form, seconds: float) -> dict[int, float]:
+def rates(file: Path, form: Form, seconds: float, batches: Sequence[int]) -> dict[int, float]:
     """Images per second at each batch size, after a short warm-up."""
     model = decode(file)
     assert isinstance(model, TrainedModel)
     run, rule = executable(model, form), model.input
     found = {}
-    for batch in BATCHES:
+    for batch in batches:
         pixels = torch.randint(0, 256, (batch, rule.channels, rule.image_size, rule.image_size), dtype=torch.uint8)
         _calls_per_s(run, pixels, seconds / 4)
         found[batch] = batch * _calls_per_s(run, pixels, seconds)
@@ -44,9 +42,10 @@ def main() -> None:
     options.add_argument("file", type=Path)
     options.add_argument("form", choices=FORMS)
     options.add_argument("seconds", type=float)
+    options.add_argument("batches", type=int, nargs="+")
     given = options.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    print(json.dumps(rates(given.file, given.form, given.seconds)))
+    print(json.dumps(rates(given.file, given.form, given.seconds, given.batches)))
 
 
 def _calls_per_s(run: Callable[[Tensor], Tensor], pixels: Tensor, seconds: float) -> float:

@@ -1,4 +1,4 @@
-"""Our service and what it is made of: its choice of forms, its executable alone, a composed model, a second process."""
+"""Our service and what it is made of: its choice of forms, its executable alone, a composed model, its processes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from typing import Any
 
 from benchmarks.serving.contestants import MODULAR, Place, ours
 from benchmarks.serving.intervals import paired_ratio
-from benchmarks.serving.load import Load, Loaded, parsed
+from benchmarks.serving.load import Loaded
 from benchmarks.serving.rounds import Cell, load_of
 from benchmarks.serving.servers import Server, serving
 from service.client import Client
 
-__all__ = ["chosen_form", "chosen_forms", "composed_beside_whole", "in_process", "two_beside_one"]
+__all__ = ["chosen_form", "chosen_forms", "composed_beside_whole", "in_process", "together_beside_one"]
 
 KEPT = tuple(f"class {row}" for row in range(3))
+_BATCHES = (8, 32)
 _CONNECTIONS = (1, 32)
 _CHOICE_TIMEOUT_S = 180.0
 Row = dict[str, Any]
@@ -39,11 +40,25 @@ def chosen_forms(place: Place, models: Sequence[str]) -> dict[str, str]:
 
 
 def in_process(place: Place, model: str, seconds: float) -> dict[int, float]:
-    """Images per second of our executable without a server, by batch size, in a process of its own."""
+    """Images per second of our executable without a server, by batch size.
+
+    One image at a time is the work of one process; of larger batches there are as many processes as the service has,
+    all at once, and their rates are added.
+    """
+    alone = _copies(place, model, seconds, 1, (1,))
+    together = _copies(place, model, seconds, place.processes, _BATCHES)
+    return {batch: sum(rates[batch] for rates in copies) for copies in (alone, together) for batch in copies[0]}
+
+
+def _copies(place: Place, model: str, seconds: float, count: int, batches: Sequence[int]) -> list[dict[int, float]]:
     file = str(place.models / f"{model}.safetensors")
     command = [sys.executable, "-m", "benchmarks.serving.inprocess", file, place.forms[model], str(seconds)]
-    done = subprocess.run(command, env=place.surroundings(), capture_output=True, text=True, check=True, timeout=300)
-    return {int(batch): rate for batch, rate in json.loads(done.stdout).items()}
+    command += map(str, batches)
+    copies = [
+        subprocess.Popen(command, env=place.surroundings(), stdout=subprocess.PIPE, text=True) for _ in range(count)
+    ]
+    said = [copy.communicate(timeout=300)[0] for copy in copies]
+    return [{int(batch): rate for batch, rate in json.loads(one).items()} for one in said]
 
 
 def composed_beside_whole(place: Place, rounds: int, seconds: int, progress: Callable[[str], None]) -> list[Row]:
@@ -62,21 +77,20 @@ def composed_beside_whole(place: Place, rounds: int, seconds: int, progress: Cal
     return rows
 
 
-def two_beside_one(
+def together_beside_one(
     place: Place, models: Sequence[str], rounds: int, seconds: int, progress: Callable[[str], None]
 ) -> list[Row]:
-    """Requests/s of two processes of the service, each on a port with half of the connections, over those of one."""
+    """Requests/s of all processes of the service, on their port, over those of a service of one."""
     rows = []
-    contestant = ours(place)
-    with serving(contestant, place) as first, serving(contestant, place) as second:
+    single = replace(place, processes=1)
+    with serving(ours(single), single) as one, serving(ours(place), place) as together:
         for model in models:
-            progress(f"two processes beside one: {model}")
-            cell = Cell(model, "executable", "raw", 32)
-            one = [load_of(first, place, cell, seconds)]
-            halved = replace(cell, connections=16)
-            two = [load_of(server, place, halved, seconds) for server in (first, second)]
-            pairs = [[_together(one), _together(two)] for _ in range(rounds + 1)]
-            rows.append(_row({"model": model, "connections": 32}, ("one", "two"), pairs[1:]))
+            progress(f"{place.processes} processes beside one: {model}")
+            loads = [
+                load_of(server, place, Cell(model, "executable", "raw", 32), seconds) for server in (one, together)
+            ]
+            pairs = [[load.run() for load in loads] for _ in range(rounds + 1)]
+            rows.append(_row({"model": model, "connections": 32}, ("one", f"{place.processes}"), pairs[1:]))
     return rows
 
 
@@ -99,19 +113,6 @@ def _composed(server: Server) -> str:
     """The id of a composition of the modular model."""
     with Client(server.address) as client:
         return client.compose(MODULAR, KEPT).id
-
-
-def _together(loads: Sequence[Load]) -> Loaded:
-    """Several loads at once, as one."""
-    processes = [load.start() for load in loads]
-    found = [parsed(process.communicate()[0]) for process in processes]
-    return Loaded(
-        duration_s=max(one.duration_s for one in found),
-        requests=sum(one.requests for one in found),
-        p50_ms=max(one.p50_ms for one in found),
-        p99_ms=max(one.p99_ms for one in found),
-        errors=sum(one.errors for one in found),
-    )
 
 
 def _row(what: Row, names: tuple[str, str], pairs: Sequence[Sequence[Loaded]]) -> Row:

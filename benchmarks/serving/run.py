@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.serving.contestants import FIRST_MODEL, MODULAR, Contestant, Place, ours, peers
 from benchmarks.serving.environments import PEERS, versions
-from benchmarks.serving.ourselves import chosen_forms, composed_beside_whole, in_process, two_beside_one
+from benchmarks.serving.ourselves import chosen_forms, composed_beside_whole, in_process, together_beside_one
 from benchmarks.serving.results import Results
 from benchmarks.serving.rounds import Plan, Visit, visited
 
@@ -87,7 +87,7 @@ def _ourselves(plan: Plan, place: Place, progress: _Progress) -> dict[str, list[
         "ResNet18 composed for 3 classes beside all 10, through HTTP": composed_beside_whole(
             place, plan.rounds, plan.seconds, progress
         ),
-        "Two processes of the service beside one": two_beside_one(
+        "All processes of the service beside one": together_beside_one(
             place, plan.models, plan.rounds, plan.seconds, progress
         ),
     }

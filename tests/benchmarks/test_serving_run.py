@@ -20,9 +20,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_ours_is_started_as_moda_up_starts_it(tmp_path, processes):
-    place = Place(models=tmp_path, scratch=tmp_path, environments=tmp_path)
+    place = Place(models=tmp_path, scratch=tmp_path, environments=tmp_path, processes=processes)
     by_up = _parts(UpPlace(home=tmp_path, processes=processes), 8123)[-1]
-    assert ours(place, processes).command(8123) == by_up.command
+    assert ours(place).command(8123) == by_up.command
 
 
 def test_everybody_has_the_same_surroundings(tmp_path):

@@ -108,14 +108,17 @@ def test_a_process_that_another_one_asks_asks_nobody(tmp_path: Path) -> None:
 def test_one_change_at_a_time_whichever_process_it_reaches(tmp_path: Path) -> None:
     running = 0
 
-    async def change(siblings: Siblings) -> None:
+    async def follow(siblings: Siblings) -> None:
         nonlocal running
+        async with siblings.following(asked(), settled):
+            running += 1
+            assert running == 1
+            await asyncio.sleep(0.02)
+            running -= 1
+
+    async def change(siblings: Siblings) -> None:
         with pytest.raises(Unavailable):  # the other one does not listen; it is the turns that count
-            async with siblings.following(asked(), settled):
-                running += 1
-                assert running == 1
-                await asyncio.sleep(0.02)
-                running -= 1
+            await follow(siblings)
 
     async def scenario() -> None:
         processes = [Siblings(tmp_path, number, 2) for number in range(2)]

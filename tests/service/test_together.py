@@ -66,7 +66,9 @@ def changed(service: Service, change: str) -> None:
 def test_connections_are_dealt_out_and_counted_by_process(service: Service) -> None:
     assert len(members(service)) == PROCESSES
     everybody(service, "GET", "/v2")
-    counted = re.findall(r'^moda_http_requests_total\{.*process="(\d)",route="/v2".*\} (\S+)$', service.metrics(), re.M)
+    counted = re.findall(
+        r'^moda_http_requests_total\{.*process="(\d)",route="/v2".*\} (\S+)$', service.metrics(), re.MULTILINE
+    )
     assert [process for process, _ in counted] == ["0", "1"]
     assert sum(float(count) for _, count in counted) == CONNECTIONS
 

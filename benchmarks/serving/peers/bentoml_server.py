@@ -1,4 +1,4 @@
-"""BentoML: one worker, a route for each model and form, adaptive batching unless MODA_BENCH_BATCH is 1.
+"""BentoML: a route for each model and form, adaptive batching unless MODA_BENCH_BATCH is 1.
 
     bentoml serve benchmarks.serving.peers.bentoml_server:Classifier
 
@@ -66,7 +66,7 @@ def _load(_self: object) -> None:
 
 Classifier = bentoml.service(
     type("Classifier", (), {"__init__": _load, **_routes()}),
-    workers=1,
+    workers=int(os.environ.get("MODA_BENCH_WORKERS", "1")),
     traffic={"timeout": 120},
     logging={"access": {"enabled": False}},
 )

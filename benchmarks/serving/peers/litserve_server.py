@@ -1,4 +1,4 @@
-"""LitServe: one worker, images read by a FastAPI dependency in both forms, batches of what is queued.
+"""LitServe: images read by a FastAPI dependency in both forms, batches of what is queued.
 
     python -m benchmarks.serving.peers.litserve_server PORT BATCH
 
@@ -7,6 +7,7 @@ bytes alone, which is less work. A batch waits for nobody, which is LitServe's d
 worker then asks its queue without a pause, and takes a core whether there is work or not.
 """
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -56,9 +57,9 @@ class Classifier(litserve.LitAPI):  # type: ignore[misc] # mypy runs where no pe
 
 def main() -> None:
     """The server."""
-    port, batch = int(sys.argv[1]), int(sys.argv[2])
+    port, batch, workers = int(sys.argv[1]), int(sys.argv[2]), int(os.environ["MODA_BENCH_WORKERS"])
     api = Classifier(max_batch_size=batch, batch_timeout=0.0)
-    server = litserve.LitServer(api, accelerator="cpu", devices=1, workers_per_device=1, timeout=120)
+    server = litserve.LitServer(api, accelerator="cpu", devices=1, workers_per_device=workers, timeout=120)
     server.run(host="127.0.0.1", port=port, log_level="warning", generate_client_file=False)
 
 

@@ -1,4 +1,4 @@
-"""Ray Serve: one replica, its limit of requests at a time raised so that batches can fill.
+"""Ray Serve: its replicas' limit of requests at a time raised so that batches can fill.
 
     python -m benchmarks.serving.peers.ray_server PORT BATCH
 
@@ -8,6 +8,7 @@ shuts down as its documentation has it.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import tempfile
@@ -33,7 +34,7 @@ async def _image(request: Request) -> tuple[str, bytes]:
         return key, await form["image"].read()  # type: ignore[union-attr]
 
 
-@serve.deployment(num_replicas=1, max_ongoing_requests=_MOST_REQUESTS)
+@serve.deployment(max_ongoing_requests=_MOST_REQUESTS)
 class Single:
     """One request after another."""
 
@@ -45,7 +46,7 @@ class Single:
         return answers([await _image(request)])[0]
 
 
-@serve.deployment(num_replicas=1, max_ongoing_requests=_MOST_REQUESTS)
+@serve.deployment(max_ongoing_requests=_MOST_REQUESTS)
 class Batching:
     """Up to 32 requests together."""
 
@@ -65,13 +66,13 @@ class Batching:
 
 def main() -> None:
     """The server."""
-    port, batch = int(sys.argv[1]), int(sys.argv[2])
+    port, batch, workers = int(sys.argv[1]), int(sys.argv[2]), int(os.environ["MODA_BENCH_WORKERS"])
     stop = threading.Event()
     with tempfile.TemporaryDirectory(prefix="ray") as folder:
         ray.init(include_dashboard=False, _temp_dir=folder, log_to_driver=False)
         serve.start(http_options={"host": "127.0.0.1", "port": port}, logging_config={"enable_access_log": False})
         chosen: Any = Batching if batch > 1 else Single
-        serve.run(chosen.bind(), route_prefix="/predict")
+        serve.run(chosen.options(num_replicas=workers).bind(), route_prefix="/predict")
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
         stop.wait()
