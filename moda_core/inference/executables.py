@@ -14,12 +14,12 @@ from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Float32, UInt8
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from moda_core.errors import InvalidInput
 from moda_core.inference.capture import Captured, repeated
-from moda_core.inference.folding import folded
-from moda_core.inference.graphs import traced_network
+from moda_core.inference.folding import fold
+from moda_core.inference.graphs import calls_of, traced_calls
 from moda_core.modularity.models import Model, ModularModel, PatchedModel, TrainedModel
 from moda_core.modularity.networks import network, splice
 from moda_core.specs import InputSpec
@@ -191,12 +191,15 @@ def _plain_body(model: TrainedModel | ModularModel) -> nn.Module:
     return network(model).get_submodule("body")
 
 
-def _folded_body(model: TrainedModel | ModularModel) -> fx.GraphModule:
+def _folded_body(model: TrainedModel | ModularModel) -> nn.Module:
     if isinstance(model, ModularModel) and model.composed:
         sliced = _plain_body(model)
         assert isinstance(sliced, SlicedModel)
-        return folded(sliced)
-    return folded(traced_network(model.architecture, model.weights))
+        calls = calls_of(sliced)
+    else:
+        calls = traced_calls(model.architecture, model.weights)
+    fold(calls)
+    return calls.program()
 
 
 def inputs_of(model: Model) -> tuple[InputSpec, ...]:

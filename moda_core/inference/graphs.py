@@ -6,9 +6,11 @@ replaces calls in the whole process, and takes longer than a composition may.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import singledispatch
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from moda_core.modularity.networks import full_network
 from moda_core.specs import ArchitectureSpec
-from moda_core.structure.rewriting import bind, rewritten
+from moda_core.structure.rewriting import rewritten
 from moda_core.structure.sliced import SlicedModel, Step
 from moda_core.structure.steps import (
     Applied,
@@ -33,7 +35,7 @@ from moda_core.structure.steps import (
 )
 from moda_core.structure.unitgraph import unit_graph
 
-__all__ = ["PER_SAMPLE", "Calls", "calls_of", "traced_network"]
+__all__ = ["PER_SAMPLE", "Calls", "Program", "calls_of", "traced_calls"]
 
 PER_SAMPLE = "per_sample"
 """In a node's `meta`: the value, with a batch of one, of what is the same for every sample."""
@@ -58,16 +60,76 @@ class Calls:
         self.parts[target] = tensor
         return self.graph.create_node("get_attr", target)
 
-    def module(self) -> fx.GraphModule:
-        """The calls as a module that runs them, in eval mode, without those that nobody reads."""
+    def program(self) -> Program:
+        """The calls made runnable, in eval mode, without those that nobody reads; they are of no use any more."""
         for node in reversed(self.graph.nodes):
             if not node.users and node.op not in {"placeholder", "output"}:
                 self.graph.erase_node(node)
-        return _without_circle(fx.GraphModule(self.parts, self.graph).eval())
+        names: dict[Any, str] = {}
+        for node in self.graph.nodes:
+            if node.op in {"call_module", "get_attr"}:
+                node.target = names.setdefault(node.target, _free_name(str(node.target), names.values()))
+        parts = {name: self.parts[target] for target, name in names.items()}
+        return Program(_function(self.graph), parts).eval()
 
 
-def traced_network(architecture: ArchitectureSpec, weights: Mapping[str, Tensor]) -> fx.GraphModule:
-    """A full network around given weights, as its traced graph.
+class Program(nn.Module):
+    """A forward pass as straight code around named parts and tensors.
+
+    torch.fx's own module keeps its graph, whose nodes hold each other, makes a class for each module, and has its
+    source kept by the process for good. What is in such circles waits for the garbage collector, which looks at
+    objects that have lived for a while only when a quarter as many have come since: a service that composes all
+    day would hold hundreds of networks that nobody asks any more. A program is freed with its last reference. And it
+    finds its tensors as a namespace does, without a module's search through its three dictionaries.
+
+    Args:
+        run: called with a namespace of the parts, and with what the program is called with.
+        parts: modules, parameters and tensors.
+    """
+
+    def __init__(self, run: Callable[..., Any], parts: Mapping[str, nn.Module | Tensor]) -> None:
+        super().__init__()
+        self._run = run
+        for name, part in parts.items():
+            if isinstance(part, nn.Module | nn.Parameter):
+                setattr(self, name, part)
+            else:
+                self.register_buffer(name, part)
+        self._find()
+
+    def forward(self, *given: Tensor) -> Any:
+        """What the calls give."""
+        return self._run(self._named, *given)
+
+    def _find(self) -> None:
+        self._named = SimpleNamespace(**self._modules, **self._parameters, **self._buffers)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Program:
+        """What `to` and its like do: tensors may be others afterwards."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._find()
+        return self
+
+
+def _free_name(target: str, taken: Collection[str]) -> str:
+    """A path as one name, that is neither taken nor a module's own."""
+    name = re.sub(r"\W", "_", target)
+    while name in taken or hasattr(nn.Module, name):
+        name += "_"
+    return name
+
+
+def _function(graph: fx.Graph) -> Callable[..., Any]:
+    """A graph as a function of its root and its placeholders."""
+    written = graph.python_code("self")
+    names = dict(written.globals)
+    exec(compile(written.src, "<calls>", "exec", dont_inherit=True), names)  # noqa: S102 # written by torch.fx
+    function: Callable[..., Any] = names.pop("forward")  # the function holds these names: no circle
+    return function
+
+
+def traced_calls(architecture: ArchitectureSpec, weights: Mapping[str, Tensor]) -> Calls:
+    """The calls of a full network around given weights, by its trace.
 
     Raises:
         Untraceable: for a network whose forward pass cannot be traced.
@@ -75,7 +137,7 @@ def traced_network(architecture: ArchitectureSpec, weights: Mapping[str, Tensor]
     graph = unit_graph(architecture)
     own = {name: weight.detach() for name, weight in weights.items()}
     copied = rewritten(graph.eval_trace, graph, lambda _copy, _node, _layer: None)
-    return _without_circle(bind(full_network(architecture, own), copied).eval())
+    return _calls(copied, full_network(architecture, own).eval())
 
 
 def calls_of(network: SlicedModel | fx.GraphModule) -> Calls:
@@ -84,23 +146,16 @@ def calls_of(network: SlicedModel | fx.GraphModule) -> Calls:
         return _Writer(network).calls()
     graph = fx.Graph()
     graph.output(graph.graph_copy(network.graph, {}))
+    return _calls(graph, network)
+
+
+def _calls(graph: fx.Graph, network: nn.Module) -> Calls:
     states = network.state_dict(keep_vars=True)
     parts: dict[str, Any] = {
         str(node.target): network.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"
     }
     parts |= {str(node.target): states[str(node.target)] for node in graph.nodes if node.op == "get_attr"}
     return Calls(graph, parts, {node.name: node for node in graph.nodes})
-
-
-def _without_circle(module: fx.GraphModule) -> fx.GraphModule:
-    """The module, freed with its tensors when nobody holds it any more.
-
-    A module and its graph hold each other. What is in such a circle waits for the garbage collector, which
-    looks at objects that have lived for a while only when a quarter as many have come since: hundreds of
-    networks, on a busy service, beyond all bounds that were set for them. Running needs no way back.
-    """
-    module.graph.owning_module = None
-    return module
 
 
 class _Writer:

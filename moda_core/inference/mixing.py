@@ -59,7 +59,7 @@ class MixedModel(Executable):
     def __init__(self, model: ModularModel, form: Form = "folded", device: torch.device | str = "cpu") -> None:
         check_form(form, device)
         planned = plan(unit_graph(model.architecture), held_masks(model), model.rows)
-        body = regulated(planned, cut_weights(model, planned.held), fold=form != "plain")
+        body = regulated(planned, cut_weights(model, planned.held), folding=form != "plain")
         module = on_device(_Mixed(model.input, body, kept_units(planned), KINDS[form]), device)
         masks = whole(model).mask[None]
         super().__init__(module, labels=model.labels, inputs=(model.input,), form=form, device=device, more=(masks,))

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, fx
 
-from moda_core.inference.folding import folded
-from moda_core.inference.graphs import Calls, calls_of
+from moda_core.inference.folding import fold
+from moda_core.inference.graphs import Calls, Program, calls_of
 from moda_core.structure.sliced import assemble
 from moda_core.structure.slicing import Plan
 from moda_core.structure.unitgraph import Layer
@@ -21,7 +21,7 @@ __all__ = ["kept_units", "regulated"]
 _REGULATED = "regulated"
 
 
-def regulated(planned: Plan, weights: Mapping[str, Tensor], *, fold: bool = True) -> fx.GraphModule:
+def regulated(planned: Plan, weights: Mapping[str, Tensor], *, folding: bool = True) -> Program:
     """The network of a plan, called with normalised images and, in their type, masks of its kept units.
 
     A sample's logits are those of the plan's network with that sample's units masked, for every
@@ -30,15 +30,17 @@ def regulated(planned: Plan, weights: Mapping[str, Tensor], *, fold: bool = True
     Args:
         planned: of the network; its logits are the plan's, in the root's order.
         weights: as for `assemble`.
-        fold: norms into convolutions, as `folded` does.
+        folding: norms into convolutions, and what else `fold` does.
     """
     calls = calls_of(assemble(planned, weights))
     with calls.graph.inserting_after(next(iter(calls.graph.nodes))):
         masks = calls.graph.placeholder("masks")
     for name, section in _sections(planned).items():
         _multiply(calls, calls.values[name], masks, section)
-    network = calls.module()
-    return _in_place(folded(network) if fold else network)
+    if folding:
+        fold(calls)
+    _in_place(calls)
+    return calls.program()
 
 
 def kept_units(planned: Plan) -> Int64[Tensor, "kept"]:
@@ -97,10 +99,8 @@ def _multiply(calls: Calls, node: fx.Node, masks: fx.Node, section: _Section) ->
     product.meta[_REGULATED] = True
 
 
-def _in_place(network: fx.GraphModule) -> fx.GraphModule:
+def _in_place(calls: Calls) -> None:
     """Masks overwrite what a layer has made, which is new; what was computed beforehand stays."""
-    for node in network.graph.nodes:
+    for node in calls.graph.nodes:
         if node.meta.get(_REGULATED) and node.args[0].op == "call_function" and len(node.args[0].users) == 1:
             node.target = "mul_"
-    network.recompile()
-    return network

@@ -11,8 +11,8 @@ from torch import nn
 
 from benchmarks.proof import MOST_ERROR, MOST_FLOAT32_RATIO, NotAlive, cut, draw_case, error
 from moda_core.architectures.catalogue import build
-from moda_core.inference.folding import folded
-from moda_core.inference.graphs import traced_network
+from moda_core.inference.folding import fold, folded
+from moda_core.inference.graphs import calls_of, traced_calls
 from moda_core.specs import ArchitectureSpec
 from moda_core.structure.masking import MaskedModel
 from moda_core.structure.slicing import plan
@@ -130,29 +130,36 @@ def test_catalogued_networks_are_folded_exactly_and_nearly_so_in_float32(name, k
     assert found <= MOST_FLOAT32_RATIO * own
 
 
+def whole(architecture, network):
+    """A full network, folded by the trace of its architecture."""
+    calls = traced_calls(architecture, network.state_dict())
+    fold(calls)
+    return calls.program()
+
+
 @pytest.mark.parametrize("name", [*OWN, *OTHERS])
 def test_whole_networks_are_folded_exactly(name):
     architecture = spec(name)
     network = initial_network(architecture, 1).double().eval()
     images = torch.randn(3, 3, architecture.image_size, architecture.image_size).double()
-    fold = folded(traced_network(architecture, network.state_dict()))
+    made = whole(architecture, network)
     with torch.inference_mode():
-        assert torch.allclose(fold(channels_last(images)), network(images), rtol=1e-9, atol=1e-9)
+        assert torch.allclose(made(channels_last(images)), network(images), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet", "vgg16", "torchvision/efficientnet_b0"])
 def test_norms_after_convolutions_are_gone(name):
-    fold = folded(traced_network(spec(name), initial_network(spec(name), 1).state_dict()))
-    assert not any(isinstance(part, NORMS) for part in fold.modules())
+    made = whole(spec(name), initial_network(spec(name), 1))
+    assert not any(isinstance(part, NORMS) for part in made.modules())
 
 
 def test_what_is_folded_stays_as_it_was():
     case = of_recipe(([(BLOCKS[0], 12), (BLOCKS[2], 9)], Pooled, 8), 0.5, seed=6)
     sliced = case.sliced()
     before = copy.deepcopy(sliced.state_dict())
-    fold = folded(sliced)
+    made = folded(sliced)
     with torch.inference_mode():
-        fold(channels_last(case.images))
+        made(channels_last(case.images))
         assert error(sliced(case.images), case.reference) <= MOST_ERROR
     after = sliced.state_dict()
     assert before.keys() == after.keys()
@@ -172,10 +179,10 @@ def test_a_convolution_that_others_read_keeps_its_norm():
     network = Forked().double().eval()
     network.norm.running_mean.normal_()
     graph, images = torch.fx.symbolic_trace(network), torch.randn(2, 3, 4, 4).double()
-    fold = folded(graph)
-    assert any(isinstance(part, nn.BatchNorm2d) for part in fold.modules())
+    made = folded(graph)
+    assert any(isinstance(part, nn.BatchNorm2d) for part in made.modules())
     with torch.inference_mode():
-        assert torch.allclose(fold(images), network(images), rtol=1e-12)
+        assert torch.allclose(made(images), network(images), rtol=1e-12)
 
 
 class Shared(nn.Module):
@@ -197,16 +204,18 @@ class Shared(nn.Module):
 def test_the_commonest_parts_are_called_as_functions_around_the_same_tensors():
     torch.manual_seed(0)
     network = Shared().eval()
-    fold = folded(torch.fx.symbolic_trace(network))
-    called = [node.target for node in fold.graph.nodes if node.op == "call_function"]
+    calls = calls_of(torch.fx.symbolic_trace(network))
+    fold(calls)
+    called = [node.target for node in calls.graph.nodes if node.op == "call_function"]
     assert called.count(torch.conv2d) == 2
     assert called.count(torch.max_pool2d) == called.count(nn.functional.linear) == 1
-    assert [type(part) for part in fold.modules() if type(part) is nn.Conv2d] == [nn.Conv2d]  # the reflecting one
-    tensors = {tensor.data_ptr() for tensor in fold.state_dict().values()}
+    program = calls.program()
+    assert [type(part) for part in program.modules() if type(part) is nn.Conv2d] == [nn.Conv2d]  # the reflecting one
+    tensors = {tensor.data_ptr() for tensor in program.state_dict().values()}
     assert len(tensors) == len(list(network.parameters()))
     images = torch.randn(5, 3, SIZE, SIZE)
     with torch.inference_mode():
-        assert torch.allclose(fold(channels_last(images)), network(images), rtol=1e-5, atol=1e-6)
+        assert torch.allclose(program(channels_last(images)), network(images), rtol=1e-5, atol=1e-6)
 
 
 def test_an_activation_overwrites_only_what_nobody_else_reads():
@@ -221,7 +230,7 @@ def test_an_activation_overwrites_only_what_nobody_else_reads():
 
     torch.manual_seed(0)
     network = TwoReaders().eval()
-    fold = folded(torch.fx.symbolic_trace(network))
+    made = folded(torch.fx.symbolic_trace(network))
     images = torch.randn(2, 3, SIZE, SIZE)
     with torch.inference_mode():
-        assert torch.allclose(fold(channels_last(images)), network(images), rtol=1e-5, atol=1e-6)
+        assert torch.allclose(made(channels_last(images)), network(images), rtol=1e-5, atol=1e-6)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import linecache
 import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
 from serving import modular_model, patched_model, trained_model
 from torch import nn
+from torch.fx.graph_module import _loader
 
 from moda_core.inference.executables import Form, executable
 from moda_core.modularity.composition import compose
@@ -42,3 +44,25 @@ def test_a_dropped_executable_holds_nothing_for_the_collector(form: Form, kind: 
     del model, made, network
     assert len(parts) > 10
     assert sum(part() is not None for part in parts) == 0
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_nothing_of_it_is_in_a_circle(kind: str) -> None:
+    """What the collector has set aside as being in use would, in a circle, never be freed."""
+    made = executable(MODELS[kind](), "folded")
+    gc.collect()
+    gc.disable()
+    try:
+        del made
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+def test_no_source_of_it_stays_in_the_process() -> None:
+    executable(trained_model(), "folded")
+    before = len(_loader.eval_cache), len(linecache.cache)
+    for seed in range(3):
+        executable(compose(modular_model(seed), ["cat", "dog"]), "folded")
+        executable(trained_model(seed), "folded")
+    assert (len(_loader.eval_cache), len(linecache.cache)) == before

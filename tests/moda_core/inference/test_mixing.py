@@ -81,7 +81,7 @@ def body_of(model, *, fold=True):
 
 
 def over_all_units(planned, weights, fold):
-    body, kept = regulated(planned, weights, fold=fold), kept_units(planned)
+    body, kept = regulated(planned, weights, folding=fold), kept_units(planned)
     return lambda images, masks: body(images, masks[:, kept].to(images.dtype))
 
 
