@@ -85,11 +85,14 @@ class Metrics:
         """A model has been made ready: `stored`, `composed`, or `mixed` (for many compositions at a time)."""
         self._made[kind].observe(seconds)
 
-    def watch_cache(self, cache: _Cache) -> None:
-        """Report a cache of models as it is whenever Prometheus asks."""
-        self._gauge("cached_models", "Models ready to predict.").set_function(lambda: len(cache))
-        self._gauge("cached_bytes", "Bytes that they hold.").set_function(lambda: cache.used_bytes)
-        self.registry.register(_CacheCounts(cache))
+    def watch_caches(self, models: _Cache, sources: _Cache) -> None:
+        """Report the caches of models, and of what they are composed of, as they are whenever Prometheus asks."""
+        self._gauge("cached_models", "Models ready to predict.").set_function(lambda: len(models))
+        self._gauge("cached_bytes", "Bytes that they hold.").set_function(lambda: models.used_bytes)
+        self._gauge("cached_sources", "Stored models to compose from.").set_function(lambda: len(sources))
+        self._gauge("cached_source_bytes", "Bytes of their mapped files.").set_function(lambda: sources.used_bytes)
+        self.registry.register(_CacheCounts("model", models))
+        self.registry.register(_CacheCounts("source", sources))
 
     def exposition(self) -> bytes:
         """All of them in Prometheus's text format."""
@@ -108,13 +111,14 @@ class Metrics:
 class _CacheCounts(Collector):
     """Counters that a cache keeps itself."""
 
-    def __init__(self, cache: _Cache) -> None:
-        self.cache = cache
+    def __init__(self, what: str, cache: _Cache) -> None:
+        self.what, self.cache = what, cache
 
     def collect(self) -> Any:
         """Each as Prometheus wants it."""
         for name in ("hits", "misses", "evictions"):
-            family = CounterMetricFamily(f"moda_model_cache_{name}", f"{name.capitalize()} of the cache of models.")
+            says = f"{name.capitalize()} of the cache of {self.what}s."
+            family = CounterMetricFamily(f"moda_{self.what}_cache_{name}", says)
             family.add_metric((), getattr(self.cache, name))
             yield family
 

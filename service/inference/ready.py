@@ -85,7 +85,7 @@ class ReadyModels:
         self.subsets: ByteCache[Subset] = ByteCache(_SUBSET_BYTES, lambda held: held.size_bytes)
         self.compose_ms = _COMPOSE_MS
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
-        metrics.watch_cache(self.cache)
+        metrics.watch_caches(self.cache, self.sources)
 
     async def get(self, servable: Servable) -> ReadyModel:
         """The servable with a network of its own, loaded or composed unless it is at hand.

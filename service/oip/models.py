@@ -12,6 +12,7 @@ from moda_core.errors import Unavailable
 from moda_core.storage.registry import Registry
 from service.api.asking import predicted
 from service.api.dependencies import Parts, ServiceParts
+from service.headers import declared_bytes
 from service.inference.engine import Image, Prediction
 from service.oip.bodies import unpacked_body
 from service.oip.images import encoded_images, raw_images
@@ -53,6 +54,7 @@ async def _sent(
         str | None, Header(alias=HEADER_LENGTH, description="Bytes of the JSON that a binary body begins with.")
     ] = None,
 ) -> SentRequest:
+    parts.engine.check_room(1, declared_bytes(request.scope))
     body = await unpacked_body(request, parts.settings.max_body_bytes)
     return await run_in_threadpool(parse_request, body, header_length)
 

@@ -126,14 +126,15 @@ def test_a_small_file_of_many_pixels_is_decoded_beside_the_event_loop(busy: Busy
     assert [name.startswith("decode") for name in where] == [False, True, False, True]
 
 
-def test_a_full_queue_refuses_before_it_reads_what_is_sent(busy: Busy):
+@pytest.mark.parametrize("path", ["/predict?model=animals", "/v2/models/animals/infer"])
+def test_a_full_queue_refuses_before_it_reads_what_is_sent(busy: Busy, path: str):
     host, port = busy.http.base_url.host, busy.http.base_url.port
-    head = "POST /predict?model=animals HTTP/1.1\r\nHost: {}\r\nContent-Type: image/png\r\nContent-Length: {}\r\n\r\n"
+    head = "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: image/png\r\nContent-Length: {}\r\n\r\n"
     with ThreadPoolExecutor(2) as callers, busy.held():
         accepted = [callers.submit(busy.predict, 2) for _ in range(2)]
         busy.waiting(4)
         with socket.create_connection((host, port), timeout=10) as caller:
-            caller.sendall(head.format(host, 1_000_000).encode())
+            caller.sendall(head.format(path, host, 1_000_000).encode())
             assert caller.recv(100).startswith(b"HTTP/1.1 429")
     assert [answer.result().status_code for answer in accepted] == [200, 200]
 
