@@ -26,6 +26,8 @@ __all__ = ["serve"]
 
 _UVICORN: Final[dict[str, Any]] = {
     "factory": True,
+    "http": "httptools",
+    "ws": "none",
     "loop": "asyncio",
     "access_log": False,
     "proxy_headers": False,
