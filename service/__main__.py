@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from moda_core.errors import ModaError
+from service.commands.terminal import fail
 from service.serving import serve
 from service.settings import Settings
 
@@ -15,12 +16,11 @@ __all__ = ["main"]
 
 
 def main() -> int:
-    """Serve until told to stop; exit status 2 for settings that cannot be used."""
+    """Serve until told to stop; exit statuses as `moda` has them."""
     try:
         serve(CliApp.run(Settings))
     except ModaError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+        return fail(error)
     except ValidationError as error:
         for fault in error.errors(include_url=False):
             name = ".".join(map(str, fault["loc"]))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 
+from moda_core.errors import ModaError
 from moda_core.storage.registry import Registry
 from service import __version__, errors, schemas, security, telemetry
 from service.api import aliases, compositions, datasets, jobs, models, operations, predictions, submissions
@@ -75,7 +76,7 @@ def create_app(settings: Settings | None = None, siblings: Siblings | None = Non
     app.add_middleware(security.BodyLimit, limit_bytes=settings.max_body_bytes, uploads=uploads)
     app.add_middleware(security.KnownHosts, names=(settings.host, *settings.allowed_hosts))
     logger = telemetry.request_logger()
-    app.add_middleware(telemetry.RequestTelemetry, metrics=metrics, logger=logger, draining=draining)
+    app.add_middleware(telemetry.RequestTelemetry, metrics=metrics, logger=logger, draining=draining, siblings=siblings)
     app.add_middleware(security.SecurityHeaders)
     rooms = (compositions, predictions, submissions, jobs, aliases, models, datasets, operations, inference_protocol)
     for room in rooms:
@@ -129,7 +130,8 @@ def _lifespan(
         reaper.start()
         warm_up.start()
         try:
-            await residents.settle_all(siblings.agreed(), registry)
+            with suppress(ModaError):  # which the log has; the name is then served on demand
+                await residents.follow(siblings.agreed(), registry)
             with short_collections(), draining.on_sigterm():
                 yield
         finally:

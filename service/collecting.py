@@ -17,10 +17,10 @@ def short_collections(long_s: float = 0.03) -> Iterator[None]:
 
     A collection stops every thread for as long as it looks at all objects, and torch alone is a million of them: a
     fifth of a second, about once in a second under load. So what is there at the beginning is set aside
-    (`gc.freeze`), and again whatever a collection that took long has left: it has just been seen to be in
-    use, most of it for good, as what torch imports with the first model is. What is set aside is still freed when
-    its last reference goes, as models and requests are; but what becomes a circle later stays. So each time a collection must take twice as long as the time before: what stays for
-    good is what was there at a handful of moments.
+    (`gc.freeze`), and again whatever a collection that took long has left: it has just been seen to be in use, most
+    of it for good, as what torch imports with the first model is. What is set aside is still freed when its last
+    reference goes, as models and requests are; but what becomes a circle later stays. So each time a collection must
+    take twice as long as the time before: what stays for good is what was there at a handful of moments.
 
     Args:
         long_s: processor time of the first collection that is not to be repeated.

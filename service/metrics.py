@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, Metric
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 __all__ = ["STAGES", "Metrics", "side_by_side"]
@@ -124,24 +123,23 @@ class _CacheCounts(Collector):
 
 
 def side_by_side(expositions: Mapping[int, bytes]) -> bytes:
-    """The metrics of several processes in one text, each sample under its number as the label `process`."""
-    together = CollectorRegistry(auto_describe=False)
-    together.register(_Processes(expositions))
-    return generate_latest(together)
+    """The metrics of several processes in one text, each sample under its number as the label `process`.
 
-
-class _Processes(Collector):
-    """What several processes count."""
-
-    def __init__(self, expositions: Mapping[int, bytes]) -> None:
-        self.expositions = expositions
-
-    def collect(self) -> Iterable[Metric]:
-        """Each metric once, with everybody's samples."""
-        metrics: dict[str, Metric] = {}
-        for number, exposition in sorted(self.expositions.items()):
-            for family in text_string_to_metric_families(exposition.decode()):
-                metric = metrics.setdefault(family.name, Metric(family.name, family.documentation, family.type))
-                for sample in family.samples:
-                    metric.add_sample(sample.name, {**sample.labels, "process": str(number)}, sample.value)
-        return metrics.values()
+    Line by line, because a parser takes ten milliseconds for a process, which predictions would notice.
+    """
+    families: dict[str, list[str]] = {}
+    for number, exposition in sorted(expositions.items()):
+        heading: list[str] = []
+        for line in exposition.decode().splitlines():
+            if line.startswith("# HELP "):
+                heading = [line]
+            elif line.startswith("#"):
+                heading.append(line)
+            else:
+                name, brace, labels = line.partition("{")
+                if not brace:
+                    name, _, value = line.partition(" ")
+                    labels = f"}} {value}"
+                comma = "," if brace else ""
+                families.setdefault("\n".join(heading), []).append(f'{name}{{process="{number}"{comma}{labels}')
+    return "".join(f"{line}\n" for heading, samples in families.items() for line in (heading, *samples)).encode()

@@ -7,7 +7,10 @@ from contextlib import closing
 
 from moda_core.errors import Conflict, InvalidInput
 
-__all__ = ["free_port", "shared", "usable_port"]
+__all__ = ["BACKLOG", "free_port", "shared", "usable_port"]
+
+BACKLOG = 2048
+"""Connections that may wait to be accepted; uvicorn's own number."""
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -27,16 +30,20 @@ def usable_port(host: str, port: int) -> int:
 
 
 def shared(host: str, port: int, processes: int) -> list[socket.socket]:
-    """A socket for each process, all at one port that nobody else has; Linux deals connections out among them.
+    """A listening socket for each process, all at one port that nobody else has; Linux deals out connections.
 
-    Each has a queue of its own, which is still there when its process has ended and another one takes its place.
+    Each has a queue of its own, which is there before its process accepts anybody, and when that has ended and
+    another one takes its place.
 
     Raises:
         Conflict, InvalidInput: as `usable_port`.
     """
     # Among sockets of one user that all reuse the port, nobody would be told that it is taken.
     port = usable_port(host, port)
-    return [_bound(host, port, socket.SO_REUSEPORT) for _ in range(processes)]
+    doors = [_bound(host, port, socket.SO_REUSEPORT) for _ in range(processes)]
+    for door in doors:
+        door.listen(BACKLOG)
+    return doors
 
 
 def _bound(host: str, port: int, *options: int) -> socket.socket:

@@ -7,25 +7,22 @@ and the parent decides the order; on Linux the kernel ends a child whose parent 
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
 import os
 import signal
 import site
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing.context import ForkProcess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 from moda_core.errors import Unavailable
 
-__all__ = ["Child", "Forked", "Part", "Tree", "environment", "last_lines", "python", "until_signalled"]
+__all__ = ["Child", "Part", "Tree", "ending_with_parent", "environment", "last_lines", "python"]
 
 _SET_PARENT_DEATH_SIGNAL = 1
 _ROOT = Path(__file__).resolve().parents[1]
@@ -87,7 +84,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 env=environment(self._environment()),
                 start_new_session=True,
-                preexec_fn=_end_with_parent(),  # noqa: PLW1509 # one prctl call, bound before the fork
+                preexec_fn=ending_with_parent(),  # noqa: PLW1509 # one prctl call, bound before the fork
             )
 
     def exited(self) -> int | None:
@@ -107,59 +104,8 @@ class Child:
         self._process.wait()
 
 
-class Forked:
-    """A function that runs in a fork of this process, as a part: what is imported here is shared with it.
-
-    This process should have one thread when it starts one.
-
-    Args:
-        patience_s: how long SIGTERM may take before SIGKILL follows.
-    """
-
-    def __init__(self, name: str, run: Callable[[], None], *, patience_s: float = 20.0) -> None:
-        self.name, self._run, self._patience_s = name, run, patience_s
-        self._process: ForkProcess | None = None
-        self._told = False
-
-    @property
-    def pid(self) -> int | None:
-        """The process id, once started."""
-        return self._process.pid if self._process else None
-
-    def start(self) -> None:
-        """Fork."""
-        self._told = False
-        self._process = multiprocessing.get_context("fork").Process(target=self._begin, name=self.name)
-        self._process.start()
-
-    def exited(self) -> int | None:
-        """The exit status, negative for a signal, or None while it runs."""
-        return self._process.exitcode if self._process else None
-
-    def tell(self) -> None:
-        """SIGTERM, once; `stop` waits for what comes of it."""
-        if self._process is not None and not self._told:
-            self._told = True
-            self._process.terminate()
-
-    def stop(self) -> None:
-        """SIGTERM, and after `patience_s` SIGKILL."""
-        if self._process is None:
-            return
-        self.tell()
-        self._process.join(self._patience_s)
-        self._process.kill()
-        self._process.join()
-
-    def _begin(self) -> None:
-        for number in _ENDING:
-            signal.signal(number, signal.SIG_DFL)
-        if end_with_parent := _end_with_parent():
-            end_with_parent()
-        self._run()
-
-
-def _end_with_parent() -> Callable[[], None] | None:
+def ending_with_parent() -> Callable[[], None] | None:
+    """What a child calls to get SIGTERM when its parent is gone; on Linux only."""
     if not sys.platform.startswith("linux"):
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -239,21 +185,6 @@ class Tree:
             times.popleft()
         times.append(now)
         return len(times) <= self._restarts
-
-
-_ENDING = (signal.SIGINT, signal.SIGTERM)
-
-
-@contextmanager
-def until_signalled() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; both are as before afterwards."""
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in _ENDING}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _stop(parts: Sequence[Part]) -> None:

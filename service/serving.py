@@ -10,17 +10,18 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import uvicorn
 
 from moda_core.errors import InvalidInput
 from service.commands.terminal import note
+from service.forks import Forked
 from service.ports import shared
-from service.processes import Forked, Tree, until_signalled
+from service.processes import Tree
 from service.settings import Settings
-from service.siblings import Siblings, sibling_socket
+from service.siblings import Siblings, shared_folder, sibling_socket
+from service.signals import until_signalled
 
 __all__ = ["serve"]
 
@@ -42,6 +43,9 @@ requests itself and tells nobody their addresses, which uvicorn would look up am
 
 _LOOK_S = 0.5
 
+_Doors = tuple[socket.socket, socket.socket]
+"""Of one process: for clients, and for the other processes."""
+
 
 def serve(settings: Settings) -> None:
     """Answer until SIGINT or SIGTERM; what was accepted is answered first.
@@ -54,7 +58,9 @@ def serve(settings: Settings) -> None:
         Unavailable: when one of several ends again and again.
     """
     if settings.processes == 1:
-        uvicorn.run("service.app:create_app", host=settings.host, port=settings.port, **_UVICORN)
+        from service.app import create_app
+
+        uvicorn.run(partial(create_app, settings), host=settings.host, port=settings.port, **_UVICORN)
     elif sys.platform != "linux":
         remedy = "leave it out, or start each process on a port of its own behind a load balancer"
         raise InvalidInput("processes", settings.processes, "only on Linux do several share a port", remedy)
@@ -64,35 +70,47 @@ def serve(settings: Settings) -> None:
 
 def _serve_together(settings: Settings) -> None:
     """One process that answers nobody: it imports everything, forks the others, and starts them again."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // settings.processes)))
-    with until_signalled() as stop, TemporaryDirectory(prefix="moda-service-") as folder:
+    with until_signalled() as stop, shared_folder() as folder:
         doors = [
-            (door, sibling_socket(Path(folder), number))
+            (door, sibling_socket(folder, number))
             for number, door in enumerate(shared(settings.host, settings.port, settings.processes))
         ]
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // settings.processes)))
+        import httpx  # noqa: F401 # by which the processes ask each other
+
         import service.app  # noqa: F401 # torch and the others, which are then in memory once
 
+        if stop.is_set():
+            return
         gc.collect()
         gc.freeze()  # a collection that marks objects would copy their pages
         parts = [
-            Forked(
-                f"service's process {number}",
-                partial(_answer, settings, Siblings(Path(folder), number, len(doors)), doors[number]),
-            )
-            for number in range(len(doors))
+            Forked(f"service's process {number}", partial(_answer, settings, folder, number, doors))
+            for number in range(settings.processes)
         ]
+        host, port = doors[0][0].getsockname()[:2]
         with Tree(parts, report=note) as tree:
-            while not stop.wait(_LOOK_S):
-                tree.look()
-            for door in chain.from_iterable(doors):
-                door.close()
-            for part in parts:
-                part.tell()
+            note(f"{settings.processes} processes answer at {host}:{port}")
+            try:
+                while not stop.wait(_LOOK_S):
+                    tree.look()
+            finally:  # all at once: the tree waits for one after the other
+                _close(doors)
+                for part in parts:
+                    part.tell()
 
 
-def _answer(settings: Settings, siblings: Siblings, doors: Sequence[socket.socket]) -> None:
+def _answer(settings: Settings, folder: Path, number: int, doors: Sequence[_Doors]) -> None:
     """What one of several processes does."""
     from service.app import create_app  # imported already
 
+    # A door that a process held besides its owner would let callers in when its owner has closed it.
+    _close([*doors[:number], *doors[number + 1 :]])
+    siblings = Siblings(folder, number, len(doors))
     config = uvicorn.Config(partial(create_app, settings, siblings), **_UVICORN)
-    uvicorn.Server(config).run(sockets=list(doors))
+    uvicorn.Server(config).run(sockets=list(doors[number]))
+
+
+def _close(doors: Sequence[_Doors]) -> None:
+    for door in chain.from_iterable(doors):
+        door.close()

@@ -7,30 +7,53 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from fastapi import Request
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Scope
 
-from moda_core.errors import Unavailable
+from moda_core.errors import InvalidInput, Unavailable
 from moda_core.files import write_atomically
+from service.ports import BACKLOG
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Siblings", "sibling_socket"]
+__all__ = ["Siblings", "shared_folder", "sibling_socket"]
 
 _SHOWN_S, _DONE_S = 2.0, 600.0
 """How long another process may take to show something, and to do something."""
 
 
+@contextmanager
+def shared_folder() -> Iterator[Path]:
+    """A folder of one service's processes, removed afterwards; only their user can open it."""
+    with TemporaryDirectory(prefix="moda-service-") as folder:
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_SH)  # so that systemd does not tidy it away after ten days
+            yield Path(folder)
+        finally:
+            os.close(opened)
+
+
 def sibling_socket(folder: Path, number: int) -> socket.socket:
-    """Where a process is asked by the others: bound, not yet listened on."""
+    """Where a process is asked by the others; they may ask before it answers.
+
+    Raises:
+        InvalidInput: for a folder whose path is too long for it.
+    """
     door = socket.socket(socket.AF_UNIX)
-    door.bind(str(_door(folder, number)))
+    try:
+        door.bind(str(_door(folder, number)))
+    except OSError as error:
+        door.close()
+        raise InvalidInput("TMPDIR", folder, str(error), "let TMPDIR name a folder with a shorter path") from error
+    door.listen(BACKLOG)
     return door
 
 
@@ -49,10 +72,9 @@ class Siblings:
         self.others = [other for other in range(processes) if other != number]
         self._turn = asyncio.Lock()
 
-    def is_asking(self, request: Request) -> bool:
+    def is_asking(self, scope: Scope) -> bool:
         """Whether another process asks, rather than a client: on a Unix socket, which has no port."""
-        server = request.scope.get("server")
-        return server is not None and server[1] is None
+        return bool(self.others) and scope["server"][1] is None
 
     async def shown(self, path: str) -> dict[int, bytes]:
         """What the others answer to a GET, by number; without one that is just being started."""
@@ -60,22 +82,23 @@ class Siblings:
         return {number: answer.content for number, answer in answers.items() if _is_good(answer)}
 
     @asynccontextmanager
-    async def following(self, request: Request, settled: Callable[[], Mapping[str, Any]]) -> AsyncIterator[None]:
+    async def following(self, scope: Scope, settled: Callable[[], Mapping[str, Any]]) -> AsyncIterator[None]:
         """What this process does meanwhile for a client, all others are told afterwards by the same request.
 
-        One such request runs at a time, whichever process it reaches; one that fails here goes no further. What was
-        `settled` by then the others find in `agreed`, and so does a process that is started later.
+        One such request runs at a time, whichever process it reaches; one that fails here goes no further. What it
+        `settled`, under some names, the others find in `agreed`, and so does a process that is started later.
 
         Raises:
             Unavailable: when another process could not do it.
         """
-        if not self.others or self.is_asking(request):
+        if not self.others:
             yield
             return
         async with self._turn, self._lock():
             yield
-            await run_in_threadpool(write_atomically, self._agreed, json.dumps(settled()).encode())
-            answers = await self._answers(request.method, request.scope["raw_path"].decode("ascii"), _DONE_S)
+            together = {**self.agreed(), **settled()}
+            await run_in_threadpool(write_atomically, self._agreed, json.dumps(together).encode())
+            answers = await self._answers(scope["method"], scope["raw_path"].decode("ascii"), _DONE_S)
         for number, answer in answers.items():
             if not _is_good(answer):
                 said = repr(answer) if isinstance(answer, Exception) else answer.text
@@ -105,7 +128,7 @@ class Siblings:
         import httpx
 
         async def answer(number: int) -> httpx.Response | Exception:
-            way = httpx.AsyncHTTPTransport(uds=str(_door(self._folder, number)))
+            way = httpx.AsyncHTTPTransport(uds=str(_door(self._folder, number)), verify=False)  # no TLS
             try:
                 async with httpx.AsyncClient(transport=way, base_url="http://localhost", timeout=timeout_s) as client:
                     return await client.request(method, path)

@@ -20,6 +20,7 @@ from service.draining import Draining
 from service.errors import CLIENT_GONE, problem_response
 from service.headers import header
 from service.metrics import Metrics
+from service.siblings import Siblings
 
 __all__ = ["RequestTelemetry", "is_exported", "note", "request_logger", "server_timing"]
 
@@ -77,8 +78,8 @@ class RequestTelemetry:
     A request's id is the caller's `X-Request-ID` when it is a plain token, else a new one.
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, logger: Any, draining: Draining) -> None:
-        self.app, self.metrics, self.logger, self.draining = app, metrics, logger, draining
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, logger: Any, draining: Draining, siblings: Siblings) -> None:
+        self.app, self.metrics, self.logger, self.draining, self.siblings = app, metrics, logger, draining, siblings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, and record what became of it."""
@@ -112,7 +113,7 @@ class RequestTelemetry:
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         method, route = scope["method"], _route(scope)
-        if route in _UNLOGGED:
+        if route in _UNLOGGED or self.siblings.is_asking(scope):
             return
         self.metrics.requested(method, route, status, seconds)
         if status == CLIENT_GONE and route.endswith(_PREDICTING):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from moda_core.errors import Unavailable
 from service.client import Client
 from service.commands.terminal import note
 from service.ports import usable_port
-from service.processes import Child, Part, Tree, last_lines, python, until_signalled
+from service.processes import Child, Part, Tree, last_lines, python
+from service.signals import Signalled, until_signalled
 from worker.embedded import EmbeddedRedis
 
 __all__ = ["Place", "allocator", "run", "service_command", "wait_until_ready"]
@@ -75,7 +75,7 @@ def wait_until_ready(
     url: str,
     *,
     look: Callable[[], None],
-    stop: threading.Event | None = None,
+    stop: Signalled | None = None,
     log: Path,
     timeout_s: float = READY_TIMEOUT_S,
 ) -> None:
@@ -86,7 +86,7 @@ def wait_until_ready(
     Raises:
         Unavailable: it is not ready within `timeout_s`; the end of `log` is in the message.
     """
-    stop, deadline = stop or threading.Event(), time.monotonic() + timeout_s
+    stop, deadline = stop or Signalled(), time.monotonic() + timeout_s
     with Client(url, timeout_s=5.0) as client:
         while not stop.is_set():
             try:

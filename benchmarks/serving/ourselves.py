@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -54,11 +56,10 @@ def _copies(place: Place, model: str, seconds: float, count: int, batches: Seque
     file = str(place.models / f"{model}.safetensors")
     command = [sys.executable, "-m", "benchmarks.serving.inprocess", file, place.forms[model], str(seconds)]
     command += map(str, batches)
-    copies = [
-        subprocess.Popen(command, env=place.surroundings(), stdout=subprocess.PIPE, text=True) for _ in range(count)
-    ]
-    said = [copy.communicate(timeout=300)[0] for copy in copies]
-    return [{int(batch): rate for batch, rate in json.loads(one).items()} for one in said]
+    with ThreadPoolExecutor(count) as copies:
+        run = partial(subprocess.run, capture_output=True, text=True, check=True, timeout=300)
+        done = [copies.submit(run, command, env=place.surroundings()) for _ in range(count)]
+    return [{int(batch): rate for batch, rate in json.loads(one.result().stdout).items()} for one in done]
 
 
 def composed_beside_whole(place: Place, rounds: int, seconds: int, progress: Callable[[str], None]) -> list[Row]:

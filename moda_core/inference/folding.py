@@ -199,7 +199,7 @@ def _as_functions(calls: Calls) -> None:
         function, tensors, settings = found
         with calls.graph.inserting_before(node):
             held = [
-                tensor if tensor is None else calls.attribute(f"{node.name}_{name}", tensor)
+                tensor if tensor is None else calls.attribute(f"functions.{node.name}.{name}", tensor)
                 for name, tensor in tensors.items()
             ]
             called = calls.graph.call_function(function, (*node.args, *held, *settings))

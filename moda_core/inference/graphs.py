@@ -80,7 +80,8 @@ class Program(nn.Module):
     source kept by the process for good. What is in such circles waits for the garbage collector, which looks at
     objects that have lived for a while only when a quarter as many have come since: a service that composes all
     day would hold hundreds of networks that nobody asks any more. A program is freed with its last reference. And it
-    finds its tensors as a namespace does, without a module's search through its three dictionaries.
+    finds its tensors as a namespace does, without a module's search through its three dictionaries: they may be moved
+    and converted, not replaced by others.
 
     Args:
         run: called with a namespace of the parts, and with what the program is called with.
@@ -112,9 +113,9 @@ class Program(nn.Module):
 
 
 def _free_name(target: str, taken: Collection[str]) -> str:
-    """A path as one name, that is neither taken nor a module's own."""
-    name = re.sub(r"\W", "_", target)
-    while name in taken or hasattr(nn.Module, name):
+    """A path as one name, which no module has for anything else."""
+    name = "part_" + re.sub(r"\W", "_", target)
+    while name in taken:
         name += "_"
     return name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -9,9 +10,9 @@ import platform
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -129,16 +130,29 @@ class Forms:
         images = self._images(digest, inputs_of(root)) if "bf16" in self._allow else None
         if before is not None and images is None:
             return
-        with _stream_of_its_own(self.device):
-            found = choose(
-                root, self.device, allow=self._allow, images=images, rounds=3, cancelled=self._closing.is_set
-            )
-        self._choices[digest] = found.to_json()
-        kept = {"place": self._place(), "choice": self._choices[digest]}
-        with suppress(StorageFailure):  # then it is measured again after the next start
-            write_atomically(self._path(digest), json.dumps(kept).encode())
-        if found.form != _form_of(before):
+        with self._alone(digest):
+            kept = self._remembered(digest)
+            if kept is None or (images is not None and not kept["images"]):  # else another process has measured it
+                with _stream_of_its_own(self.device):
+                    kept = choose(
+                        root, self.device, allow=self._allow, images=images, rounds=3, cancelled=self._closing.is_set
+                    ).to_json()
+                said = {"place": self._place(), "choice": kept}
+                with suppress(StorageFailure):  # then it is measured again after the next start
+                    write_atomically(self._path(digest), json.dumps(said).encode())
+            self._choices[digest] = kept
+        if _form_of(kept) != _form_of(before):
             self._chosen(digest)
+
+    @contextmanager
+    def _alone(self, digest: str) -> Iterator[None]:
+        """Meanwhile no other process of this home measures the model: they would slow each other down."""
+        with ExitStack() as stack:
+            with suppress(OSError):  # then each measures for itself
+                self._folder.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context(self._path(digest).with_suffix(".lock").open("ab"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _remembered(self, digest: str) -> dict[str, Any] | None:
         """A choice made before on this host, with the same libraries and the same forms to try."""

@@ -75,10 +75,10 @@ async def _changed(
     request: Request, parts: ServiceParts, name: str, change: Callable[[str, Find], Awaitable[object]]
 ) -> Response:
     """Change what answers for a name, in all processes of the service."""
-    known, siblings = canonical_name(name), parts.siblings
-    if siblings.is_asking(request):
-        await parts.residents.settle(known, siblings.agreed()[known], parts.registry)
+    known, siblings, residents = canonical_name(name), parts.siblings, parts.residents
+    if siblings.is_asking(request.scope):
+        await residents.follow(siblings.agreed(), parts.registry)
     else:
-        async with siblings.following(request, parts.residents.settled):
+        async with siblings.following(request.scope, lambda: {known: residents.settled(known)}):
             await change(known, lambda: run_in_threadpool(find_target, parts.registry, known))
     return Response()

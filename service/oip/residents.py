@@ -7,8 +7,8 @@ that is the latest then answers, and stays in memory, until the name is loaded a
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
@@ -27,6 +27,8 @@ Find = Callable[[], Awaitable[Target]]
 
 _UNLOADED = "unloaded"
 
+_logger = logging.getLogger(__name__)
+
 
 class Settled(TypedDict):
     """What was decided of a name, as JSON: the version and key of what answers, or no longer does."""
@@ -42,15 +44,20 @@ class _Entry:
 
     Attributes:
         held: what answers for it.
-        unloaded: what answered for it until it was unloaded; nothing may since.
         version: that the last load was for.
         failure: of that load; empty when it succeeded.
+        settled: by the last load or unload that succeeded.
     """
 
     held: Target | None = None
-    unloaded: Target | None = None
     version: str = ""
     failure: str = ""
+    settled: Settled | None = None
+
+    @property
+    def unloaded(self) -> bool:
+        """Whether nothing may answer for it."""
+        return self.settled is not None and self.settled["unloaded"]
 
 
 class Residents:
@@ -89,7 +96,7 @@ class Residents:
                 self._entries[name] = replace(before, version=target.version, failure=str(error))
                 raise
             before = self._entries.get(name, _Entry())
-            self._entries[name] = _Entry(held=target, version=target.version)
+            self._entries[name] = _Entry(held=target, version=target.version, settled=_settled(target))
             if before.held is not None:
                 self._release(before.held)
             return target
@@ -107,36 +114,43 @@ class Residents:
         async with self._loading:
             held = self._entries.get(name, _Entry()).held
             target = held or await find()
-            self._entries[name] = _Entry(unloaded=target, version=target.version)
+            self._entries[name] = _Entry(version=target.version, settled=_settled(target, unloaded=True))
             if self._release(target):
                 self._engine.drop(target.meant)
 
-    def settled(self) -> dict[str, Settled]:
-        """What was decided of every name of which anything was; loads that failed decided nothing."""
-        decided = {name: (entry.held or entry.unloaded, entry.held is None) for name, entry in self._entries.items()}
-        return {
-            name: Settled(version=target.version, key=target.meant.key, unloaded=unloaded)
-            for name, (target, unloaded) in decided.items()
-            if target is not None
-        }
+    def settled(self, name: str) -> Settled | None:
+        """What was decided of a name; None when nothing was. A load that failed decides nothing."""
+        return self._entries.get(name, _Entry()).settled
 
-    async def settle(self, name: str, decided: Settled, registry: Registry) -> None:
-        """Load or unload a name as another process has.
+    async def follow(self, decided: Mapping[str, Settled], registry: Registry) -> None:
+        """Load and unload as other processes have, what is not so here.
 
         Raises:
-            ModaError: of the load.
+            ModaError: of a load, after all that can be done is done.
         """
+        failed: ModaError | None = None
+        for name, of_it in decided.items():
+            if of_it != self.settled(name):
+                try:
+                    await self._settle(name, of_it, registry)
+                except ModaError as error:
+                    _logger.warning("%s is not loaded in this process as in others: %s", name, error)
+                    failed = error
+        if failed is not None:
+            raise failed
 
+    async def _settle(self, name: str, decided: Settled, registry: Registry) -> None:
         async def find() -> Target:
             return Target(decided["version"], await run_in_threadpool(servable, registry, decided["key"]))
 
-        await (self.unload(name, find) if decided["unloaded"] else self.load(name, find))
-
-    async def settle_all(self, decided: Mapping[str, Settled], registry: Registry) -> None:
-        """Load and unload names as other processes have; one that cannot be loaded any more is served on demand."""
-        for name, of_it in decided.items():
-            with suppress(ModaError):
-                await self.settle(name, of_it, registry)
+        if not decided["unloaded"]:
+            await self.load(name, find)
+            return
+        async with self._loading:
+            held = self._entries.get(name, _Entry()).held
+            self._entries[name] = _Entry(version=decided["version"], settled=decided)
+            if held is not None and self._release(held):
+                self._engine.drop(held.meant)
 
     def names(self) -> list[str]:
         """Every name that was loaded or unloaded, or that should have been."""
@@ -168,3 +182,7 @@ class Residents:
             return False
         self._engine.unpin(target.meant)
         return True
+
+
+def _settled(target: Target, *, unloaded: bool = False) -> Settled:
+    return Settled(version=target.version, key=target.meant.key, unloaded=unloaded)

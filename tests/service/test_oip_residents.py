@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from moda_core.errors import Corrupt, NotFound
+from moda_core.storage.registry import Registry
 from service.inference.servables import Servable
 from service.oip.residents import Residents
 from service.oip.targets import Target
@@ -124,5 +126,33 @@ def test_a_name_that_cannot_be_found_leaves_no_trace():
             with pytest.raises(NotFound):
                 await change("nobody", nobody)
         assert (residents.names(), engine.pinned) == ([], set())
+
+    in_a_loop(scenario)
+
+
+def test_another_process_is_followed_where_it_decided_otherwise(tmp_path: Path):
+    async def scenario(engine: Engine, residents: Residents) -> None:
+        await residents.load("digits", finding(target("old")))
+        loaded = residents.settled("digits")
+        assert loaded == {"version": "1", "key": "old", "unloaded": False}
+        gone = {"version": "4", "key": "gone", "unloaded": True}
+        await residents.follow({"digits": loaded | {"unloaded": True}, "cats": gone}, Registry(tmp_path))
+        assert (engine.pinned, engine.dropped) == (set(), ["old"])
+        for name, version in (("digits", "1"), ("cats", "4")):
+            assert residents.reason(name, version) == "unloaded"
+            with pytest.raises(NotFound):
+                residents.held(name)
+
+    in_a_loop(scenario)
+
+
+def test_what_cannot_be_followed_is_said_and_keeps_nothing_else_from_it(tmp_path: Path):
+    async def scenario(_engine: Engine, residents: Residents) -> None:
+        broken = {"version": "1", "key": "a" * 64, "unloaded": False}
+        gone = {"version": "4", "key": "gone", "unloaded": True}
+        with pytest.raises(NotFound):
+            await residents.follow({"digits": broken, "cats": gone}, Registry(tmp_path))
+        assert residents.settled("digits") is None
+        assert residents.settled("cats") == gone
 
     in_a_loop(scenario)

@@ -116,6 +116,26 @@ def test_a_measurement_that_fails_is_logged_and_tried_again(
     forms.close()
 
 
+def test_two_processes_of_one_home_measure_a_model_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    root, counted, both = modular_model(), list[object](), threading.Event()
+
+    def counting(*given: object, **options: object) -> object:
+        counted.append(given)
+        assert both.wait(60)
+        return choose(*given, **options | {"rounds": 1})
+
+    monkeypatch.setattr(serving_forms, "choose", counting)
+    one, other = Forms(tmp_path, "cpu"), Forms(tmp_path, "cpu")
+    for forms in (one, other):
+        forms.executable("d", root, root)
+    until(lambda: counted)
+    both.set()
+    assert json.loads(json.dumps(measured(one))) == json.loads(json.dumps(measured(other)))
+    assert len(counted) == 1
+    for forms in (one, other):
+        forms.close()
+
+
 def test_bfloat16_is_measured_again_once_there_are_real_images(tmp_path: Path):
     root, found = modular_model(), []
     forms = Forms(tmp_path, "cpu", allow=["bf16"], images=lambda *_: tuple(found) or None)

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import Request
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.types import Scope
 
-from moda_core.errors import NotFound, Unavailable
+from moda_core.errors import InvalidInput, NotFound, Unavailable
+from service.inference.cache import ByteCache
 from service.metrics import Metrics, side_by_side
-from service.siblings import Siblings, sibling_socket
+from service.siblings import Siblings, shared_folder, sibling_socket
 
 LOAD = "/v2/repository/models/a%2Fb/load"
 
 
-def asked(path: str = LOAD, server: tuple[str, int | None] = ("127.0.0.1", 8000)) -> Request:
+def asked(server: tuple[str, int | None] = ("127.0.0.1", 8000)) -> Scope:
     """A client's request."""
-    return Request({"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "server": server})
+    return {"type": "http", "method": "POST", "path": LOAD, "raw_path": LOAD.encode(), "server": server}
 
 
-def settled() -> dict[str, Any]:
-    return {"digits": {"version": "1"}}
+def settled(name: str = "digits") -> dict[str, Any]:
+    return {name: {"version": "1"}}
 
 
-async def answering(folder: Path, number: int, status: str, heard: list[str]) -> asyncio.Server:
+async def answering(door: socket.socket, status: str, heard: list[str]) -> asyncio.Server:
     """A process that answers everything alike."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -36,7 +40,7 @@ async def answering(folder: Path, number: int, status: str, heard: list[str]) ->
         await writer.drain()
         writer.close()
 
-    return await asyncio.start_unix_server(answer, sock=sibling_socket(folder, number))
+    return await asyncio.start_unix_server(answer, sock=door)
 
 
 def in_a_service(folder: Path, status: str, scenario: Callable[[Siblings], Awaitable[None]]) -> list[str]:
@@ -44,7 +48,7 @@ def in_a_service(folder: Path, status: str, scenario: Callable[[Siblings], Await
     heard: list[str] = []
 
     async def run() -> None:
-        server = await answering(folder, 1, status, heard)
+        server = await answering(sibling_socket(folder, 1), status, heard)
         async with server:
             await scenario(Siblings(folder, 0, 2))
 
@@ -93,16 +97,52 @@ def test_a_process_that_is_not_there_is_named_when_it_must_do_and_left_out_when_
     asyncio.run(scenario())
 
 
-def test_a_process_that_another_one_asks_asks_nobody(tmp_path: Path) -> None:
-    async def scenario(siblings: Siblings) -> None:
-        by_another = asked(server=(str(tmp_path / "0.sock"), None))
-        assert siblings.is_asking(by_another)
-        assert not siblings.is_asking(asked())
-        async with siblings.following(by_another, settled):
+def test_what_another_one_settled_stays_agreed_whatever_this_one_knows_of_it(tmp_path: Path) -> None:
+    async def follow(number: int, name: str) -> None:
+        async with Siblings(tmp_path, number, 2).following(asked(), lambda: settled(name)):
             pass
-        assert siblings.agreed() == {}
 
-    assert in_a_service(tmp_path, "200 OK", scenario) == []
+    for number, name in enumerate(("digits", "cats")):
+        with pytest.raises(Unavailable):  # nobody listens
+            asyncio.run(follow(number, name))
+    assert Siblings(tmp_path, 0, 2).agreed() == settled("digits") | settled("cats")
+
+
+def test_another_process_asks_without_a_port_and_a_service_of_one_has_no_other(tmp_path: Path) -> None:
+    by_socket = asked((str(tmp_path / "0.sock"), None))
+    siblings = Siblings(tmp_path, 0, 2)
+    assert siblings.is_asking(by_socket)
+    assert not siblings.is_asking(asked())
+    assert not Siblings().is_asking(by_socket)
+
+
+def test_a_process_waits_for_one_that_is_being_started(tmp_path: Path) -> None:
+    """Its socket is there before it is: what it is asked for is done once it can."""
+
+    async def scenario() -> None:
+        heard: list[str] = []
+        with closing(sibling_socket(tmp_path, 1)) as door:
+            asking = asyncio.ensure_future(Siblings(tmp_path, 0, 2).shown("/metrics"))
+            await asyncio.sleep(0.1)
+            assert not asking.done()
+            async with await answering(door, "200 OK", heard):
+                assert await asking == {1: b"said"}
+
+    asyncio.run(scenario())
+
+
+def test_a_folder_with_too_long_a_path_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    with pytest.raises(InvalidInput, match=r"TMPDIR: .*shorter path"):
+        sibling_socket(folder, 0)
+
+
+def test_the_folder_is_its_users_alone_and_goes_with_the_service() -> None:
+    with shared_folder() as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        (folder / "agreed.json").write_text("{}")
+    assert not folder.exists()
 
 
 def test_one_change_at_a_time_whichever_process_it_reaches(tmp_path: Path) -> None:
@@ -141,15 +181,22 @@ def test_alone_there_is_nobody_to_ask(tmp_path: Path) -> None:
 def test_metrics_stand_side_by_side_under_one_heading() -> None:
     one, other = Metrics(), Metrics()
     one.requested("GET", "/models", 200, 0.003)
+    one.watch_caches(ByteCache(1, len), ByteCache(1, len))
+    other.watch_caches(ByteCache(1, len), ByteCache(1, len))
     for _ in range(2):
         other.requested("GET", "/models", 200, 0.003)
     other.queue_depth.set(7)
     text = side_by_side({1: other.exposition(), 0: one.exposition()}).decode()
     counts = [line for line in text.splitlines() if line.startswith("moda_http_requests_total{")]
     assert counts == [
-        f'moda_http_requests_total{{method="GET",process="{number}",route="/models",status="200"}} {count}.0'
+        f'moda_http_requests_total{{process="{number}",method="GET",route="/models",status="200"}} {count}.0'
         for number, count in ((0, 1), (1, 2))
     ]
     assert text.count("# TYPE moda_http_requests_total counter") == 1
     assert 'moda_queue_depth{process="1"} 7.0' in text
-    assert 'moda_http_request_duration_seconds_bucket{le="0.005",method="GET",process="1",route="/models"} 2.0' in text
+    assert 'moda_http_request_duration_seconds_bucket{process="1",le="0.005",method="GET",route="/models"} 2.0' in text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert {sample.labels["process"] for family in families.values() for sample in family.samples} == {"0", "1"}
+    alone = list(text_string_to_metric_families(one.exposition().decode()))
+    assert set(families) == {family.name for family in alone if family.samples}
+    assert sum(len(family.samples) for family in alone) * 2 == sum(len(one.samples) for one in families.values())

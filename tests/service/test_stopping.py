@@ -29,7 +29,7 @@ from service.admission import admit
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 LIMIT_S = 10.0
-"""That `moda up` and the image give it; see `service.up.UVICORN`."""
+"""That `moda up` and the image give it; see `service.serving`."""
 END = -signal.SIGTERM
 """Once all is closed, uvicorn lets the signal take its usual effect: a shell shows 143."""
 LARGE, SMALL = "resnet18", "small"

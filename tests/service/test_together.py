@@ -8,24 +8,30 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
 import pytest
-from serving import png, trained_model
+from serving import png, serving, trained_model
 from waiting import until
 
 from benchmarks.endurance.service import Service, served
 from benchmarks.serving.clients import Ask, Clients
 from benchmarks.serving.processes import ProcessTree
-from moda_core.errors import InvalidInput
+from moda_core.errors import Conflict, InvalidInput
 from moda_core.storage.artifacts import encode
 from moda_core.storage.registry import Registry
 from service.__main__ import main
 from service.admission import admit
+from service.ports import free_port
+from service.ports import shared as shared_port
+from service.processes import Child
 from service.serving import serve
 from service.settings import Settings
+from service.up import service_command
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux deals connections out among processes")
 
@@ -34,13 +40,33 @@ CONNECTIONS = 24
 """So many go to one process alone once in 8 million times."""
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    registry, file = Registry(tmp_path / "registry"), tmp_path / "model.safetensors"
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    registry, file = Registry(home / "registry"), home / "model.safetensors"
     for seed in range(2):
         file.write_bytes(encode(trained_model(seed)))
         registry.publish_version("small", admit(registry, file))
-    with served(tmp_path, threads=1, processes=PROCESSES) as service:
+    return home
+
+
+@pytest.fixture(scope="module")
+def shared(home: Path) -> Iterator[Service]:
+    with served(home, threads=1, processes=PROCESSES) as service:
+        yield service
+
+
+@pytest.fixture
+def service(shared: Service) -> Service:
+    """With nothing unloaded."""
+    changed(shared, "load")
+    return shared
+
+
+@pytest.fixture
+def ending(home: Path) -> Iterator[Service]:
+    """One that may be ended."""
+    with served(home, threads=1, processes=PROCESSES) as service:
         yield service
 
 
@@ -49,14 +75,21 @@ def members(service: Service) -> set[int]:
     return {pid for pid in ProcessTree(service.pid).members() if pid != service.pid}
 
 
-def everybody(service: Service, method: str = "POST", path: str = "/v2/repository/index") -> set[str]:
+def everybody(service: Service, path: str) -> set[str]:
     """What is said over many new connections."""
     answers = set()
     for _ in range(CONNECTIONS):
-        with httpx.Client(base_url=service.url, timeout=30, trust_env=False) as client:
-            answer = client.request(method, path)
-            answers.add(f"{answer.status_code} {answer.text if answer.is_success else ''}")
+        with closing(HTTPConnection("127.0.0.1", service.port, timeout=30)) as connection:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            answers.add(f"{answer.status} {text if answer.status == 200 else ''}")
     return answers
+
+
+def listens(service: Service) -> bool:
+    with closing(socket.socket()) as caller:
+        return caller.connect_ex(("127.0.0.1", service.port)) == 0
 
 
 def changed(service: Service, change: str) -> None:
@@ -65,9 +98,9 @@ def changed(service: Service, change: str) -> None:
 
 def test_connections_are_dealt_out_and_counted_by_process(service: Service) -> None:
     assert len(members(service)) == PROCESSES
-    everybody(service, "GET", "/v2")
+    everybody(service, "/v2")
     counted = re.findall(
-        r'^moda_http_requests_total\{.*process="(\d)",route="/v2".*\} (\S+)$', service.metrics(), re.MULTILINE
+        r'^moda_http_requests_total\{process="(\d)",.*route="/v2".*\} (\S+)$', service.metrics(), re.MULTILINE
     )
     assert [process for process, _ in counted] == ["0", "1"]
     assert sum(float(count) for _, count in counted) == CONNECTIONS
@@ -76,11 +109,11 @@ def test_connections_are_dealt_out_and_counted_by_process(service: Service) -> N
 def test_what_one_loads_or_unloads_all_have(service: Service) -> None:
     path = "/v2/models/small"
     changed(service, "unload")
-    assert everybody(service, "GET", path) == {"404 "}
+    assert everybody(service, path) == {"404 "}
     changed(service, "load")
     registry = Registry(service.child.log.parent / "registry")
     registry.publish_version("small", registry.resolve("small@1").digest)
-    [said] = everybody(service, "GET", path)
+    [said] = everybody(service, path)
     assert '"version":"2"' in said, "a name that was loaded stays with its version"
 
 
@@ -88,31 +121,60 @@ def test_a_process_that_died_is_there_again_and_knows_what_was_unloaded(service:
     changed(service, "unload")
     before = members(service)
     os.kill(min(before), signal.SIGKILL)
-    assert everybody(service, "GET", "/v2/models/small") == {"404 "}, "connections wait for who comes after it"
+    assert everybody(service, "/v2/models/small") == {"404 "}, "connections wait for who comes after it"
     until(lambda: len(members(service) - before) == 1)
     assert "ended with status -9 and is started again" in service.child.log.read_text()
 
 
-def test_on_sigterm_nothing_that_was_accepted_is_lost_and_nobody_stays(service: Service) -> None:
-    tree = ProcessTree(service.pid)
+def test_on_sigterm_nothing_that_was_accepted_is_lost_and_nobody_stays(ending: Service) -> None:
+    tree = ProcessTree(ending.pid)
     assert len(tree.members()) == PROCESSES + 1
-    changed(service, "load")
-    with Clients(Ask(port=service.port, path="/predict?model=small", picture=png())) as clients:
+    changed(ending, "load")
+    with Clients(Ask(port=ending.port, path="/predict?model=small", picture=png())) as clients:
         time.sleep(0.5)
         clients.told()
-        os.kill(service.pid, signal.SIGTERM)
-        until(lambda: service.child.exited() is not None)
+        os.kill(ending.pid, signal.SIGTERM)
+        until(lambda: ending.child.exited() is not None)
         fate = clients.fate()
-    assert service.child.exited() == 0
+    assert ending.child.exited() == 0
     assert fate["answered"] > 20
     assert (fate["lost"], fate["refused"]) == (0, 0)
     assert tree.gone_within(1.0)
 
 
-def test_when_the_first_one_is_killed_the_others_end(service: Service) -> None:
-    tree = ProcessTree(service.pid)
+def test_on_sigterm_new_connections_are_refused_while_one_is_still_answered(ending: Service) -> None:
+    head = (
+        b"POST /predict?model=small HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\n"
+    )
+    with closing(socket.create_connection(("127.0.0.1", ending.port))) as slow:
+        slow.sendall(head + b"half")
+        everybody(ending, "/v2")  # by then those bytes have been read
+        os.kill(ending.pid, signal.SIGTERM)
+        until(lambda: not listens(ending))
+        assert all(not listens(ending) for _ in range(CONNECTIONS))
+        assert ending.child.exited() is None
+    until(lambda: ending.child.exited() is not None)
+
+
+def test_told_to_stop_while_it_imports_it_starts_nobody(home: Path) -> None:
+    port, log = free_port(), home / "early.log"
+    child = Child("service", service_command("127.0.0.1", port, PROCESSES), log=log)
+    child.start()
+    try:
+        with closing(socket.socket()) as caller:
+            until(lambda: caller.connect_ex(("127.0.0.1", port)) == 0)  # bound before anything is imported
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGTERM)
+        until(lambda: child.exited() is not None)
+        assert (child.exited(), log.read_text()) == (0, "")
+    finally:
+        child.stop()
+
+
+def test_when_the_first_one_is_killed_the_others_end(ending: Service) -> None:
+    tree = ProcessTree(ending.pid)
     tree.members()
-    os.kill(service.pid, signal.SIGKILL)
+    os.kill(ending.pid, signal.SIGKILL)
     assert tree.gone_within(20.0)
 
 
@@ -125,8 +187,30 @@ def test_a_port_that_is_taken_is_said_to_be(
         other.listen()
         port = str(other.getsockname()[1])
         monkeypatch.setattr(sys, "argv", ["service", "--home", str(tmp_path), "--port", port, "--processes", "2"])
-        assert main() == 2
+        assert main() == 4
     assert f"127.0.0.1:{port} cannot be listened on" in capsys.readouterr().err
+
+
+def test_a_port_that_others_are_about_to_share_is_taken() -> None:
+    first = shared_port("127.0.0.1", 0, 2)
+    try:
+        with pytest.raises(Conflict, match="cannot be listened on"):
+            shared_port("127.0.0.1", first[0].getsockname()[1], 2)
+    finally:
+        for door in first:
+            door.close()
+
+
+def test_one_process_has_the_settings_that_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Callable[[], object]] = []
+    monkeypatch.setattr("uvicorn.run", lambda make, **_options: made.append(make))
+    monkeypatch.setattr(sys, "argv", ["service", "--home", str(tmp_path), "--max-body-bytes", "10", "--device", "cpu"])
+    assert main() == 0
+    with serving(made[0]()) as http:
+        assert (
+            http.post("/predict?model=small", content=png(), headers={"content-type": "image/png"}).status_code == 413
+        )
+    assert (tmp_path / "registry").is_dir()
 
 
 def test_settings_that_cannot_be_used_are_named(
