@@ -81,7 +81,10 @@ def composed_beside_whole(place: Place, rounds: int, seconds: int, progress: Cal
 def together_beside_one(
     place: Place, models: Sequence[str], rounds: int, seconds: int, progress: Callable[[str], None]
 ) -> list[Row]:
-    """Requests/s of all processes of the service, on their port, over those of a service of one."""
+    """Requests/s and memory of all processes of the service, on their port, beside those of a service of one.
+
+    Both run at the same time, so that pages of libraries are divided among both.
+    """
     rows = []
     single = replace(place, processes=1)
     with serving(ours(single), single) as one, serving(ours(place), place) as together:
@@ -91,7 +94,9 @@ def together_beside_one(
                 load_of(server, place, Cell(model, "executable", "raw", 32), seconds) for server in (one, together)
             ]
             pairs = [[load.run() for load in loads] for _ in range(rounds + 1)]
-            rows.append(_row({"model": model, "connections": 32}, ("one", f"{place.processes}"), pairs[1:]))
+            row = _row({"model": model, "connections": 32}, ("one", f"{place.processes}"), pairs[1:])
+            memory = [round(server.tree.memory_bytes() / 2**20) for server in (one, together)]
+            rows.append(row | {"one MB": memory[0], f"{place.processes} MB": memory[1]})
     return rows
 
 
