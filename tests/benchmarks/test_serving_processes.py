@@ -69,8 +69,8 @@ def test_an_orphan_still_belongs_to_the_tree(tree):
 
 
 def test_an_id_that_was_used_again_is_somebody_else(tree):
-    _, found = tree
-    impostor = next(iter(found.members()))
+    parent, found = tree
+    impostor = parent.pid  # a child's would be found again, as its parent's
     found._known[impostor] -= 1
     assert impostor not in found.members()
     found._known[impostor] += 1

@@ -44,7 +44,11 @@ def client(lines: Lines, serve) -> httpx.Client:
     app.add_middleware(security.BodyLimit, limit_bytes=100, uploads=dict.fromkeys(("/large", "/file", "/form"), 1000))
     app.add_middleware(security.KnownHosts, names=("moda.example",))
     app.add_middleware(
-        telemetry.RequestTelemetry, metrics=telemetry.Metrics(), logger=lines, draining=draining.Draining()
+        telemetry.RequestTelemetry,
+        metrics=telemetry.Metrics(),
+        logger=lines,
+        draining=draining.Draining(),
+        siblings=telemetry.Siblings(),
     )
     app.add_middleware(security.SecurityHeaders)
 
