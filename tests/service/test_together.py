@@ -201,6 +201,18 @@ def test_a_port_that_others_are_about_to_share_is_taken() -> None:
             door.close()
 
 
+def test_answers_wait_for_no_receipt_of_their_first_packet(service: Service) -> None:
+    """40 ms each, where asyncio does not know a socket for one of TCP."""
+    with closing(HTTPConnection("127.0.0.1", service.port, timeout=30)) as connection:
+        waited = []
+        for _ in range(20):
+            began = time.monotonic()
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+            waited.append(time.monotonic() - began)
+    assert sorted(waited)[5] < 0.03
+
+
 def test_one_process_has_the_settings_that_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Callable[[], object]] = []
     monkeypatch.setattr("uvicorn.run", lambda make, **_options: made.append(make))
