@@ -8,7 +8,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["short_collections"]
+__all__ = ["no_collections", "short_collections"]
+
+
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """Meanwhile none: those that look again and again at what is being imported take a quarter of a second."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @contextmanager

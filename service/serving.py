@@ -15,6 +15,7 @@ from typing import Any, Final
 import uvicorn
 
 from moda_core.errors import InvalidInput
+from service.collecting import no_collections
 from service.commands.terminal import note
 from service.forks import Forked
 from service.ports import shared
@@ -58,8 +59,8 @@ def serve(settings: Settings) -> None:
         Unavailable: when one of several ends again and again.
     """
     if settings.processes == 1:
-        from service.app import create_app
-
+        with no_collections():
+            from service.app import create_app
         uvicorn.run(partial(create_app, settings), host=settings.host, port=settings.port, **_UVICORN)
     elif sys.platform != "linux":
         remedy = "leave it out, or start each process on a port of its own behind a load balancer"
@@ -76,13 +77,12 @@ def _serve_together(settings: Settings) -> None:
             for number, door in enumerate(shared(settings.host, settings.port, settings.processes))
         ]
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // settings.processes)))
-        import httpx  # noqa: F401 # by which the processes ask each other
+        with no_collections():
+            import httpx  # noqa: F401 # by which the processes ask each other
 
-        import service.app  # noqa: F401 # torch and the others, which are then in memory once
-
+            import service.app  # noqa: F401 # torch and the others, which are then in memory once
         if stop.is_set():
             return
-        gc.collect()
         gc.freeze()  # a collection that marks objects would copy their pages
         parts = [
             Forked(f"service's process {number}", partial(_answer, settings, folder, number, doors))
