@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from moda_core.errors import StorageFailure
 
-__all__ = ["copy_atomically", "create_atomically", "file_digest", "parse_json", "storing", "write_atomically"]
+__all__ = ["copy_atomically", "create_atomically", "file_digest", "locked", "parse_json", "storing", "write_atomically"]
 
 
 @contextmanager
@@ -98,6 +98,19 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def locked(path: Path) -> BinaryIO:
+    """A file, made if absent, that no other process has locked; once they have closed it. To be closed."""
+    import fcntl  # there is none on Windows
+
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def file_digest(path: Path) -> str:

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Scope
 
 from moda_core.errors import InvalidInput, Unavailable
-from moda_core.files import write_atomically
+from moda_core.files import locked, write_atomically
 from service.ports import BACKLOG
 
 if TYPE_CHECKING:
@@ -94,11 +94,12 @@ class Siblings:
         if not self.others:
             yield
             return
-        async with self._turn, self._lock():
-            yield
-            together = {**self.agreed(), **settled()}
-            await run_in_threadpool(write_atomically, self._agreed, json.dumps(together).encode())
-            answers = await self._answers(scope["method"], scope["raw_path"].decode("ascii"), _DONE_S)
+        async with self._turn:
+            with await run_in_threadpool(locked, self._folder / "lock"):
+                yield
+                together = {**self.agreed(), **settled()}
+                await run_in_threadpool(write_atomically, self._agreed, json.dumps(together).encode())
+                answers = await self._answers(scope["method"], scope["raw_path"].decode("ascii"), _DONE_S)
         for number, answer in answers.items():
             if not _is_good(answer):
                 said = repr(answer) if isinstance(answer, Exception) else answer.text
@@ -114,15 +115,6 @@ class Siblings:
     @property
     def _agreed(self) -> Path:
         return self._folder / "agreed.json"
-
-    @asynccontextmanager
-    async def _lock(self) -> AsyncIterator[None]:
-        lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            await run_in_threadpool(fcntl.flock, lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
 
     async def _answers(self, method: str, path: str, timeout_s: float) -> dict[int, httpx.Response | Exception]:
         import httpx

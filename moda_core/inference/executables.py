@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from moda_core.errors import InvalidInput
 from moda_core.inference.capture import Captured, repeated
-from moda_core.inference.folding import fold
+from moda_core.inference.folding import folded
 from moda_core.inference.graphs import calls_of, traced_calls
 from moda_core.modularity.models import Model, ModularModel, PatchedModel, TrainedModel
 from moda_core.modularity.networks import network, splice
@@ -195,11 +195,8 @@ def _folded_body(model: TrainedModel | ModularModel) -> nn.Module:
     if isinstance(model, ModularModel) and model.composed:
         sliced = _plain_body(model)
         assert isinstance(sliced, SlicedModel)
-        calls = calls_of(sliced)
-    else:
-        calls = traced_calls(model.architecture, model.weights)
-    fold(calls)
-    return calls.program()
+        return folded(calls_of(sliced))
+    return folded(traced_calls(model.architecture, model.weights))
 
 
 def inputs_of(model: Model) -> tuple[InputSpec, ...]:

@@ -17,9 +17,8 @@ import torch.nn.functional as F  # noqa: N812  # the usual name of this module
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from moda_core.inference.graphs import PER_SAMPLE, Calls, Program, calls_of
+from moda_core.inference.graphs import PER_SAMPLE, Calls, Program
 from moda_core.inference.selection import Selection, joined, sources_of
-from moda_core.structure.sliced import SlicedModel
 from moda_core.structure.steps import Move
 
 __all__ = ["fold", "folded"]
@@ -32,12 +31,11 @@ _IN_PLACE = frozenset({F.relu, F.relu6, F.hardswish, F.silu, F.leaky_relu, F.elu
 _SUMS = frozenset({operator.add, torch.add})
 
 
-def folded(network: SlicedModel | fx.GraphModule) -> Program:
+def folded(calls: Calls) -> Program:
     """An equivalent of a network in eval mode, faster to call; in the network's own type and on its device.
 
-    The network stays as it is.
+    The network whose calls these are stays as it is.
     """
-    calls = calls_of(network)
     fold(calls)
     return calls.program()
 

@@ -36,8 +36,8 @@ async def readyz(parts: Parts, response: Response) -> Readiness:
 )
 async def metrics(request: Request, parts: Parts) -> Response:
     """Counters for Prometheus; of a service of several processes, all of them, with the label `process`."""
-    own, siblings = parts.metrics.exposition(), parts.siblings
+    shown, siblings = parts.metrics.exposition(), parts.siblings
     if siblings.others and not siblings.is_asking(request.scope):
-        everybodys = {siblings.number: own} | await siblings.shown("/metrics")
-        own = await run_in_threadpool(side_by_side, everybodys)
-    return Response(own, media_type="text/plain; version=0.0.4; charset=utf-8")
+        everybodys = {siblings.number: shown} | await siblings.shown("/metrics")
+        shown = await run_in_threadpool(side_by_side, everybodys)
+    return Response(shown, media_type="text/plain; version=0.0.4; charset=utf-8")

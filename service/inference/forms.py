@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -21,7 +20,7 @@ import torch
 
 from moda_core.data.images import fit
 from moda_core.errors import Cancelled, ModaError, StorageFailure, Untraceable
-from moda_core.files import write_atomically
+from moda_core.files import locked, write_atomically
 from moda_core.inference.executables import FORMS, Executable, Form, executable, inputs_of
 from moda_core.inference.forms import Choice, Pixels, choose
 from moda_core.inference.mixing import MixedModel
@@ -150,8 +149,7 @@ class Forms:
         with ExitStack() as stack:
             with suppress(OSError):  # then each measures for itself
                 self._folder.mkdir(parents=True, exist_ok=True)
-                lock = stack.enter_context(self._path(digest).with_suffix(".lock").open("ab"))
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                stack.enter_context(locked(self._path(digest).with_suffix(".lock")))
             yield
 
     def _remembered(self, digest: str) -> dict[str, Any] | None:

@@ -74,7 +74,7 @@ class Residents:
         Raises:
             NotFound: for a name that was unloaded.
         """
-        entry = self._entries.get(name, _Entry())
+        entry = self._entry(name)
         if entry.unloaded:
             raise NotFound("model", name, f"it was unloaded; POST /v2/repository/models/{name}/load brings it back")
         return entry.held
@@ -92,10 +92,10 @@ class Residents:
             try:
                 await self._made_ready(target)
             except ModaError as error:
-                before = self._entries.get(name, _Entry())
+                before = self._entry(name)
                 self._entries[name] = replace(before, version=target.version, failure=str(error))
                 raise
-            before = self._entries.get(name, _Entry())
+            before = self._entry(name)
             self._entries[name] = _Entry(held=target, version=target.version, settled=_settled(target))
             if before.held is not None:
                 self._release(before.held)
@@ -112,15 +112,12 @@ class Residents:
             ModaError: of `find`.
         """
         async with self._loading:
-            held = self._entries.get(name, _Entry()).held
-            target = held or await find()
-            self._entries[name] = _Entry(version=target.version, settled=_settled(target, unloaded=True))
-            if self._release(target):
-                self._engine.drop(target.meant)
+            target = self._entry(name).held or await find()
+            self._forget(name, _settled(target, unloaded=True), target)
 
     def settled(self, name: str) -> Settled | None:
         """What was decided of a name; None when nothing was. A load that failed decides nothing."""
-        return self._entries.get(name, _Entry()).settled
+        return self._entry(name).settled
 
     async def follow(self, decided: Mapping[str, Settled], registry: Registry) -> None:
         """Load and unload as other processes have, what is not so here.
@@ -147,10 +144,7 @@ class Residents:
             await self.load(name, find)
             return
         async with self._loading:
-            held = self._entries.get(name, _Entry()).held
-            self._entries[name] = _Entry(version=decided["version"], settled=decided)
-            if held is not None and self._release(held):
-                self._engine.drop(held.meant)
+            self._forget(name, decided, self._entry(name).held)
 
     def names(self) -> list[str]:
         """Every name that was loaded or unloaded, or that should have been."""
@@ -158,14 +152,23 @@ class Residents:
 
     def version(self, name: str) -> str:
         """The version that a name holds, else the one it was last loaded or unloaded at; empty for neither."""
-        entry = self._entries.get(name, _Entry())
+        entry = self._entry(name)
         return entry.held.version if entry.held else entry.version
 
     def reason(self, name: str, version: str) -> str:
         """Why this version of a name cannot be asked; empty when it can."""
-        entry = self._entries.get(name, _Entry())
+        entry = self._entry(name)
         failed = entry.failure if version == entry.version else ""
         return failed or (_UNLOADED if entry.unloaded else "")
+
+    def _entry(self, name: str) -> _Entry:
+        return self._entries.get(name, _Entry())
+
+    def _forget(self, name: str, decided: Settled, target: Target | None) -> None:
+        """Let nothing answer for a name, and drop its target unless other names hold it."""
+        self._entries[name] = _Entry(version=decided["version"], settled=decided)
+        if target is not None and self._release(target):
+            self._engine.drop(target.meant)
 
     async def _made_ready(self, target: Target) -> None:
         # Pinned before it is made: so nothing can evict it in between.

@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 from serving import png, trained_model
+from waiting import listens
 
 from benchmarks.endurance.service import Service, metric, served
 from benchmarks.serving.clients import Ask, Clients
@@ -66,11 +67,6 @@ def waits(service: Service, images: int) -> None:
         assert time.monotonic() < ends_at, "they were never taken on"
 
 
-def listens(service: Service) -> bool:
-    with closing(socket.socket()) as probe:
-        return probe.connect_ex(("127.0.0.1", service.port)) == 0
-
-
 def ended(service: Service, within_s: float) -> int | None:
     """The exit status, None after so many seconds."""
     ends_at = time.monotonic() + within_s
@@ -86,7 +82,7 @@ def test_requests_under_way_are_answered_and_new_connections_refused(service: Se
         asking: list[Future[httpx.Response]] = [clients.submit(ask, service, LARGE, 40) for _ in range(3)]
         waits(service, 81)  # of three requests with 40 each, at least the last is whole
         os.kill(service.pid, signal.SIGTERM)
-        while listens(service):
+        while listens(service.port):
             time.sleep(0.005)
         assert not all(one.done() for one in asking), "it refused only once there was nothing left to answer"
         answers = [one.result() for one in asking]
@@ -131,7 +127,7 @@ def test_who_says_it_twice_means_at_once(service: Service):
         os.kill(service.pid, signal.SIGTERM)
         time.sleep(0.01)
         os.kill(service.pid, signal.SIGTERM)
-        while listens(service):
+        while listens(service.port):
             time.sleep(0.005)
         assert time.monotonic() - began < 0.24
     assert ended(service, LIMIT_S) == END

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 from serving import png, serving, trained_model
-from waiting import until
+from waiting import listens, until
 
 from benchmarks.endurance.service import Service, served
 from benchmarks.serving.clients import Ask, Clients
@@ -87,11 +87,6 @@ def everybody(service: Service, path: str) -> set[str]:
     return answers
 
 
-def listens(service: Service) -> bool:
-    with closing(socket.socket()) as caller:
-        return caller.connect_ex(("127.0.0.1", service.port)) == 0
-
-
 def changed(service: Service, change: str) -> None:
     httpx.post(f"{service.url}/v2/repository/models/small/{change}", timeout=30).raise_for_status()
 
@@ -150,8 +145,8 @@ def test_on_sigterm_new_connections_are_refused_while_one_is_still_answered(endi
         slow.sendall(head + b"half")
         everybody(ending, "/v2")  # by then those bytes have been read
         os.kill(ending.pid, signal.SIGTERM)
-        until(lambda: not listens(ending))
-        assert all(not listens(ending) for _ in range(CONNECTIONS))
+        until(lambda: not listens(ending.port))
+        assert all(not listens(ending.port) for _ in range(CONNECTIONS))
         assert ending.child.exited() is None
     until(lambda: ending.child.exited() is not None)
 
@@ -161,8 +156,7 @@ def test_told_to_stop_while_it_imports_it_starts_nobody(home: Path) -> None:
     child = Child("service", service_command("127.0.0.1", port, PROCESSES), log=log)
     child.start()
     try:
-        with closing(socket.socket()) as caller:
-            until(lambda: caller.connect_ex(("127.0.0.1", port)) == 0)  # bound before anything is imported
+        until(lambda: listens(port))  # before anything is imported
         assert child.pid is not None
         os.kill(child.pid, signal.SIGTERM)
         until(lambda: child.exited() is not None)

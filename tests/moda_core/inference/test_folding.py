@@ -79,20 +79,20 @@ def test_a_folded_sliced_model_gives_the_masked_models_logits(recipe, keep, seed
         case = of_recipe(recipe, keep, seed, most=3)
     except NotAlive:
         return
-    assert agrees(case, folded(case.sliced()))
+    assert agrees(case, folded(calls_of(case.sliced())))
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("keep", [0.2, 0.6])
 def test_every_kind_of_block_is_folded_exactly(block, keep):
     case = of_recipe(([(block, 12), (block, 9)], Pooled, 8), keep, seed=1)
-    assert agrees(case, folded(case.sliced()))
+    assert agrees(case, folded(calls_of(case.sliced())))
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_every_kind_of_head_is_folded_exactly(head):
     case = of_recipe(([(BLOCKS[0], 12)], head, 10), 0.4, seed=2)
-    assert agrees(case, folded(case.sliced()))
+    assert agrees(case, folded(calls_of(case.sliced())))
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -100,7 +100,7 @@ def test_the_masked_network_is_folded_too(block):
     case = of_recipe(([(block, 12), (block, 9)], Pooled, 8), 0.5, seed=4)
     masked = MaskedModel(case.graph, case.network, case.masks, case.rows).eval()
     assert isinstance(masked.network, torch.fx.GraphModule)
-    masked.network = folded(masked.network)
+    masked.network = folded(calls_of(masked.network))
     assert agrees(case, masked)
 
 
@@ -114,7 +114,7 @@ def test_constants_of_silenced_layers_are_computed_beforehand(recipe, keep, seed
     sliced = cut(plan(graph, masks, [0, 2]), network.state_dict())
     images = torch.randn(3, *IMAGE, generator=generator).double()
     with torch.inference_mode():
-        assert torch.allclose(folded(sliced)(channels_last(images)), sliced(images), rtol=1e-9, atol=1e-9)
+        assert torch.allclose(folded(calls_of(sliced))(channels_last(images)), sliced(images), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.5])
@@ -122,19 +122,17 @@ def test_constants_of_silenced_layers_are_computed_beforehand(recipe, keep, seed
 def test_catalogued_networks_are_folded_exactly_and_nearly_so_in_float32(name, keep):
     case = catalogued(name, keep)
     sliced = case.sliced()
-    assert agrees(case, folded(sliced))
+    assert agrees(case, folded(calls_of(sliced)))
     single = copy.deepcopy(sliced).float()
     with torch.inference_mode():
         own = error(single(case.images.float()), case.reference)
-        found = error(folded(single)(channels_last(case.images.float())), case.reference)
+        found = error(folded(calls_of(single))(channels_last(case.images.float())), case.reference)
     assert found <= MOST_FLOAT32_RATIO * own
 
 
 def whole(architecture, network):
     """A full network, folded by the trace of its architecture."""
-    calls = traced_calls(architecture, network.state_dict())
-    fold(calls)
-    return calls.program()
+    return folded(traced_calls(architecture, network.state_dict()))
 
 
 @pytest.mark.parametrize("name", [*OWN, *OTHERS])
@@ -157,7 +155,7 @@ def test_what_is_folded_stays_as_it_was():
     case = of_recipe(([(BLOCKS[0], 12), (BLOCKS[2], 9)], Pooled, 8), 0.5, seed=6)
     sliced = case.sliced()
     before = copy.deepcopy(sliced.state_dict())
-    made = folded(sliced)
+    made = folded(calls_of(sliced))
     with torch.inference_mode():
         made(channels_last(case.images))
         assert error(sliced(case.images), case.reference) <= MOST_ERROR
@@ -179,7 +177,7 @@ def test_a_convolution_that_others_read_keeps_its_norm():
     network = Forked().double().eval()
     network.norm.running_mean.normal_()
     graph, images = torch.fx.symbolic_trace(network), torch.randn(2, 3, 4, 4).double()
-    made = folded(graph)
+    made = folded(calls_of(graph))
     assert any(isinstance(part, nn.BatchNorm2d) for part in made.modules())
     with torch.inference_mode():
         assert torch.allclose(made(images), network(images), rtol=1e-12)
@@ -230,7 +228,7 @@ def test_an_activation_overwrites_only_what_nobody_else_reads():
 
     torch.manual_seed(0)
     network = TwoReaders().eval()
-    made = folded(torch.fx.symbolic_trace(network))
+    made = folded(calls_of(torch.fx.symbolic_trace(network)))
     images = torch.randn(2, 3, SIZE, SIZE)
     with torch.inference_mode():
         assert torch.allclose(made(channels_last(images)), network(images), rtol=1e-5, atol=1e-6)
