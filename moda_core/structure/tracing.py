@@ -19,9 +19,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812  # the usual name of this module
 from torch import Tensor, fx, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from moda_core.errors import Untraceable
+from moda_core.structure.counting import OperationCounter
 
 __all__ = ["ACTIVATIONS", "REACHES_ZERO", "TRACED_BATCH", "Trace", "in_mode", "is_activation", "trace"]
 
@@ -232,12 +232,12 @@ class _Recorder(fx.Interpreter):
             self.run(torch.empty((TRACED_BATCH, *image_shape), device="meta", dtype=dtype))
 
     def run_node(self, n: fx.Node) -> Any:
-        with FlopCounterMode(display=False) as counter:
+        with OperationCounter() as counter:
             result = super().run_node(n)
         node = self._originals[n.name]
         if isinstance(result, Tensor):
             self.shapes[node] = tuple(result.shape)
-        self.flops[node] = counter.get_total_flops() // TRACED_BATCH
+        self.flops[node] = counter.flops // TRACED_BATCH
         return result
 
 
