@@ -4,7 +4,8 @@ Python runs one thread at a time, and handing a request from one to the next tak
 image, or than a small model's forward pass. So what arrives in one turn of the event loop goes to a thread
 together, and on to the device together. A small request that finds the device idle goes straight to the device's
 own thread; and where model and image together take less than a millisecond, to none: what arrived in a turn of the
-loop is answered at its end, a few milliseconds of it at a time (`docs/decisions/0008-threads.md`).
+loop is answered at its end, a few milliseconds of it at a time; and a caller who is alone, at once
+(`docs/decisions/0008-threads.md`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ _QUICK_S = 0.0005
 _HERE_S = 0.005
 """What all of that may take in one turn of the event loop; the rest waits for the next."""
 
+_ALONE_S = 0.002
+"""What a forward pass may take to be run without handing it over, for a caller who is alone."""
+
 
 class Preparing:
     """The way of a request from the event loop to the batcher.
@@ -48,6 +52,7 @@ class Preparing:
         self._waiting: deque[Ticket[Any]] = deque()
         self._here: deque[Ticket[Any]] = deque()
         self._lock, self._at_work, self._handing_over = threading.Lock(), 0, False
+        self._arrived = self._arrived_before = 0
 
     def submit(self, ticket: Ticket[Any], *, small: bool) -> None:
         """Take a request on its way; called on its event loop.
@@ -56,22 +61,30 @@ class Preparing:
             ticket: of the request.
             small: whether it is prepared faster than it is handed to another thread.
         """
-        if small and self._is_quick(ticket.lane):
+        self._arrived += 1
+        self._hand_over_soon()
+        is_next = small and not self._waiting and not self._here and self._batcher.idle
+        if is_next and self._is_alone() and self._takes_at_most(_ALONE_S, ticket.lane):
+            if ticket.prepare():
+                self._batcher.run_here([ticket])
+        elif small and self._takes_at_most(_QUICK_S, ticket.lane):
             self._here.append(ticket)
-        elif small and not self._waiting and not self._here and self._batcher.idle:
+        elif is_next:
             self._batcher.put(ticket)
-            return
         else:
             self._waiting.append(ticket)
-        self._hand_over_soon()
 
     def close(self) -> None:
         """Prepare what waits, and end the threads."""
         self._threads.shutdown()
 
-    def _is_quick(self, lane: Lane) -> bool:
-        """Whether its requests are answered sooner than handed to another thread."""
-        return lane.image_s <= _QUICK_S and not self._batcher.overlap
+    def _is_alone(self) -> bool:
+        """Whether a request is the first of its turn, and the one before came alone too: no others will come."""
+        return self._arrived == 1 and self._arrived_before == 1
+
+    def _takes_at_most(self, seconds: float, lane: Lane) -> bool:
+        """Whether an image is known to take so little of a processor; on CUDA it takes none, and never runs here."""
+        return lane.image_s <= seconds and not self._batcher.overlap
 
     def _hand_over_soon(self) -> None:
         if not self._handing_over:
@@ -81,6 +94,8 @@ class Preparing:
     def _hand_over(self) -> None:
         """Answer what is answered here, and wake as many threads as what else arrived in this turn is worth."""
         self._handing_over = False
+        if self._arrived:
+            self._arrived_before, self._arrived = self._arrived, 0
         for tickets in self._this_turn().values():
             self._batcher.run_here(tickets)
         if self._here:
