@@ -34,7 +34,7 @@ $(BIN)/uv: requirements/tools.txt
 
 $(INSTALLED): $(BIN)/uv pyproject.toml requirements/dev.txt
 	@echo "Installing what requirements/dev.txt names (5 GB with CUDA, one to ten minutes the first time)"
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 

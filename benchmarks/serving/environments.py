@@ -1,7 +1,8 @@
 """A virtual environment for each peer, with the torch that ours has.
 
 Each is made from `requirements/torch.txt`, the lock that our own images use, and the peer's own file beside this
-one. uv links the files of torch from its cache, so that four environments take little more room than one.
+one. uv links the files of torch from its cache, so that four environments take little more room than one. Like ours they
+are compiled to bytecode, or the first start of each would measure that.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def _make(peer: str, home: Path) -> None:
         raise NotInstalled(f"{peer}: no uv, neither beside {Path(sys.executable).name} nor on the path")
     files = [word for path in _requirements(peer) for word in ("-r", str(path))]
     _run(peer, [uv, "venv", "--quiet", "--python", sys.executable, str(home)])
-    _run(peer, [uv, "pip", "install", "--quiet", "--python", str(home / "bin" / "python"), *files])
+    install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(home / "bin" / "python")]
+    _run(peer, [*install, *files])
 
 
 def _run(peer: str, command: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -263,6 +264,15 @@ def test_metrics_count_requests_by_route_and_not_by_path(service: Running):
     assert 'moda_http_requests_total{method="GET",route="/models/{ref}",status="200"}' in text
     assert "animals" not in text
     assert "/metrics" not in text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="they are read from /proc")
+def test_metrics_tell_of_the_process_under_the_names_that_dashboards_know(service: Running):
+    text = service.http.get("/metrics").text
+    found = re.search(r"^process_resident_memory_bytes (\S+)$", text, re.MULTILINE)
+    assert found is not None
+    assert float(found[1]) > 50e6  # torch alone
+    assert "\nprocess_open_fds " in text
 
 
 def test_the_page_and_the_description_of_the_interface_load_nothing_from_elsewhere(service: Running):

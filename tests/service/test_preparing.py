@@ -125,6 +125,61 @@ def test_each_lane_has_its_own_batch_in_a_turn(preparing: Preparing):
     assert [[value for _, value in lane.batches[0][1]] for lane in lanes] == [[0, 4], [1, 3, 5]]
 
 
+def turns(preparing: Preparing, lane: Noting, *sizes: int, small: bool = True) -> list[list[bool]]:
+    """Which requests of each turn of the loop were answered before the next one could arrive."""
+
+    async def scenario() -> list[list[bool]]:
+        loop, found = asyncio.get_running_loop(), list[list[bool]]()
+        for size in sizes:
+            tickets, at_once = [Ticket(lane, noted(number), 1, loop.create_future()) for number in range(size)], []
+            for ticket in tickets:
+                preparing.submit(ticket, small=small)
+                at_once.append(ticket.answer.done())
+            found.append(at_once)
+            for ticket in tickets:
+                await ticket.answer
+            await asyncio.sleep(0)
+        return found
+
+    return asyncio.run(scenario())
+
+
+def test_who_comes_alone_again_and_again_is_answered_at_once(preparing: Preparing):
+    lane = Steady(image_s=0.0015)
+    assert turns(preparing, lane, 1, 1, 1) == [[False], [True], [True]]
+    assert [thread for thread, _ in lane.batches] == ["device", "MainThread", "MainThread"]
+
+
+def test_who_comes_with_others_or_after_others_waits_for_a_batch(preparing: Preparing):
+    lane = Steady(image_s=0.00001)
+    found = turns(preparing, lane, 1, 3, 1, 1)
+    assert found == [[False], [True, False, False], [False], [True]]
+    assert [len(batch) for _, batch in lane.batches] == [1, 1, 2, 1, 1]
+
+
+@pytest.mark.parametrize(("image_s", "small"), [(0.01, True), (0.0001, False)])
+def test_a_slow_model_and_a_large_image_are_never_answered_at_once(preparing: Preparing, image_s: float, small: bool):
+    assert turns(preparing, Steady(image_s), 1, 1, 1, small=small) == [[False]] * 3
+
+
+def test_a_request_that_cannot_be_prepared_at_once_fails_alone(preparing: Preparing):
+    def broken() -> object:
+        raise ValueError("no image")
+
+    async def scenario() -> object:
+        loop, lane = asyncio.get_running_loop(), Steady(image_s=0.0001)
+        first, second, third = (Ticket(lane, make, 1, loop.create_future()) for make in (noted(1), broken, noted(3)))
+        preparing.submit(first, small=True)
+        await first.answer
+        preparing.submit(second, small=True)
+        assert isinstance(second.answer.exception(), ValueError)
+        await asyncio.sleep(0)
+        preparing.submit(third, small=True)
+        return third.answer.result().output[1]
+
+    assert asyncio.run(scenario()) == 3
+
+
 @pytest.mark.parametrize("image_s", [0.01, float("inf")])
 def test_a_slow_or_unknown_model_has_the_devices_thread_even_for_a_small_image(preparing: Preparing, image_s: float):
     lane = Noting(image_s)
