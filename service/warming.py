@@ -1,4 +1,4 @@
-"""What the first composition after a start would wait for, done beforehand and in the background."""
+"""What the first answers after a start would wait for, done beforehand and in the background."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from moda_core.architectures import catalogue
 from moda_core.errors import ModaError
 from moda_core.specs import ArchitectureSpec
 from moda_core.storage.manifests import Manifest
@@ -21,10 +20,11 @@ _LOOK_S, _QUIET_LOOKS = 0.05, 10
 
 
 class WarmUp:
-    """Imports what torch loads lazily, and traces the networks of the newest models, once nobody is being answered.
+    """Traces the networks of the newest models, once nobody is being answered.
 
-    Nothing waits for it and nothing depends on it: what it has not done is done when it is asked for. The import
-    holds the interpreter for a second or two, which requests would notice.
+    Nothing waits for it and nothing depends on it: what it has not done is done when it is asked for. For networks
+    other than our own convolutional ones torch imports its compiler meanwhile, which holds the interpreter for a
+    second or two; requests would notice.
 
     Args:
         registry: whose newest models are traced.
@@ -62,21 +62,15 @@ class WarmUp:
     def _run(self) -> None:
         # A store that cannot be read, or a network that cannot be traced, is told to who asks for it.
         with suppress(ModaError):
-            for architecture in architectures(self._registry.models()) or [_any_architecture()]:
+            for architecture in architectures(self._registry.models()):
                 if not self._is_left_alone():
                     return
                 with suppress(ModaError):
                     unit_graph(architecture)
-        gc.freeze()  # what was imported for it stays
+        gc.freeze()  # traces are kept, and what was imported for them
 
 
 def architectures(models: Iterable[Resolved[Manifest]]) -> list[ArchitectureSpec]:
-    """The architectures of models that can be composed, each once, newest first, at most eight."""
-    modular = [model for model in models if model.manifest.threshold is not None]
-    modular.sort(key=lambda model: str(model.created_at), reverse=True)
-    return list(dict.fromkeys(model.manifest.architecture for model in modular))[:_MOST]
-
-
-def _any_architecture() -> ArchitectureSpec:
-    """A small one: tracing it imports what tracing any other needs, which is most of the wait."""
-    return catalogue.complete("cnn", classes=2, channels=1, image_size=None)
+    """The architectures of models, each once, newest first, at most eight."""
+    newest = sorted(models, key=lambda model: str(model.created_at), reverse=True)
+    return list(dict.fromkeys(model.manifest.architecture for model in newest))[:_MOST]

@@ -1,8 +1,8 @@
 """A virtual environment for each peer, with the torch that ours has.
 
 Each is made from `requirements/torch.txt`, the lock that our own images use, and the peer's own file beside this
-one. uv links the files of torch from its cache, so that four environments take little more room than one. Like ours they
-are compiled to bytecode, or the first start of each would measure that.
+one. uv links the files of torch from its cache, so that four environments take little more room than one. They are
+compiled to bytecode as ours is, or the first start of each would measure that.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ __all__ = ["PEERS", "NotInstalled", "environment", "versions"]
 PEERS = ("litserve", "bentoml", "ray")
 _ROOT = Path(__file__).resolve().parents[2]
 _REPORTED = ("litserve", "bentoml", "ray", "torch", "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "pydantic", "numpy", "pillow")  # fmt: skip
+_INSTALL = ("pip", "install", "--quiet", "--compile-bytecode")
 _PATIENCE_S = 900
 
 
@@ -58,7 +59,7 @@ def _requirements(peer: str) -> tuple[Path, Path]:
 
 
 def _digest(peer: str) -> str:
-    parts = [sys.version.encode(), *(path.read_bytes() for path in _requirements(peer))]
+    parts = [sys.version.encode(), *map(str.encode, _INSTALL), *(path.read_bytes() for path in _requirements(peer))]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
@@ -69,8 +70,7 @@ def _make(peer: str, home: Path) -> None:
         raise NotInstalled(f"{peer}: no uv, neither beside {Path(sys.executable).name} nor on the path")
     files = [word for path in _requirements(peer) for word in ("-r", str(path))]
     _run(peer, [uv, "venv", "--quiet", "--python", sys.executable, str(home)])
-    install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(home / "bin" / "python")]
-    _run(peer, [*install, *files])
+    _run(peer, [uv, *_INSTALL, "--python", str(home / "bin" / "python"), *files])
 
 
 def _run(peer: str, command: Iterable[str]) -> None:

@@ -34,15 +34,16 @@ class OperationCounter(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """How torch asks whether its compiler is to be imported, and told to leave this class alone."""
+        """False, or torch wraps `__torch_dispatch__` in something that imports its compiler."""
         return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """The result of an operation, or of those that it is made of; every tensor is on the meta device."""
-        named = kwargs or {}
-        result = _WORKED_OUT[func](*args) if func in _WORKED_OUT and not named else None
+        """The result of an operation, or of those that it is made of."""
+        named, result = kwargs or {}, None
+        if func in _WORKED_OUT and not named and all(one.is_meta for one in args if isinstance(one, Tensor)):
+            result = _WORKED_OUT[func](*args)
         if result is None:
             with self:
                 result = func.decompose(*args, **named)
@@ -55,38 +56,43 @@ class OperationCounter(TorchDispatchMode):
         return result
 
 
-# Each gives None for what is rarer than its own case, and for what is an error: that is torch's to tell.
+# Each gives None for what is rarer than its own case, in its layout too, and for what is an error: that is torch's
+# to tell.
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device="meta")
 
 
-def _same_shape(values: Tensor) -> Tensor:
-    return _empty(values, *values.shape)
+def _same_shape(values: Tensor) -> Tensor | None:
+    return _empty(values, *values.shape) if values.is_contiguous() else None
 
 
 def _sum(one: Any, other: Any) -> Tensor | None:
-    both = isinstance(one, Tensor) and isinstance(other, Tensor)
-    return _same_shape(one) if both and (one.shape, one.dtype) == (other.shape, other.dtype) else None
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor) or not other.is_contiguous():
+        return None
+    return _same_shape(one) if (one.shape, one.dtype) == (other.shape, other.dtype) else None
 
 
 def _addmm(bias: Tensor, rows: Tensor, columns: Tensor) -> Tensor | None:
     fits = rows.shape[1] == columns.shape[0] and bias.shape == columns.shape[1:]
-    return _empty(rows, rows.shape[0], columns.shape[1]) if fits else None
+    return _empty(rows, rows.shape[0], columns.shape[1]) if fits and bias.dtype == rows.dtype == columns.dtype else None
 
 
 def _mean(values: Tensor, axes: Sequence[int] | None, keeps_axes: bool = False) -> Tensor | None:
     if not axes or not all(-values.ndim <= axis < values.ndim for axis in axes):
         return None
     gone = {axis % values.ndim for axis in axes}
+    if len(gone) < len(axes) or not values.is_floating_point() or not values.is_contiguous():
+        return None
     kept = [1 if axis in gone else size for axis, size in enumerate(values.shape) if keeps_axes or axis not in gone]
     return _empty(values, *kept)
 
 
 def _convolution(image: Tensor, weight: Tensor, _bias: Tensor | None, *how: Any) -> Tensor | None:
     strides, paddings, dilations, transposed, _, groups = how
-    if transposed or image.ndim != weight.ndim or image.shape[1] != weight.shape[1] * groups:
+    fits = image.ndim == weight.ndim and 0 < image.shape[1] == weight.shape[1] * groups
+    if transposed or not fits or not image.is_contiguous() or not weight.is_contiguous():
         return None
     sizes = _places(image.shape[2:], weight.shape[2:], strides, paddings, dilations)
     return _empty(image, image.shape[0], weight.shape[0], *sizes) if sizes else None
@@ -94,7 +100,8 @@ def _convolution(image: Tensor, weight: Tensor, _bias: Tensor | None, *how: Any)
 
 def _batch_norm(image: Tensor, *vectors_and_how: Any) -> tuple[Tensor, ...] | None:
     fits = image.ndim > 1 and all(one is None or one.shape == image.shape[1:2] for one in vectors_and_how[:4])
-    return (_same_shape(image), _empty(image, 0), _empty(image, 0)) if fits else None  # nothing reads the last two
+    normed = _same_shape(image) if fits else None
+    return None if normed is None else (normed, _empty(image, 0), _empty(image, 0))  # nothing reads the last two
 
 
 def _max_pool(
@@ -105,14 +112,18 @@ def _max_pool(
     dilations: Sequence[int] = (1, 1),
     rounds_up: bool = False,
 ) -> tuple[Tensor, Tensor] | None:
-    if image.ndim != 4 or rounds_up:
+    too_wide = any(2 * padding > size for padding, size in zip(paddings, kernel, strict=False))
+    if image.ndim != 4 or rounds_up or too_wide or not image.is_contiguous():
         return None
     sizes = _places(image.shape[2:], kernel, strides or kernel, paddings, dilations)
-    return (_empty(image, *image.shape[:2], *sizes),) * 2 if sizes else None
+    if sizes is None:
+        return None
+    shape = (*image.shape[:2], *sizes)
+    return _empty(image, *shape), torch.empty(shape, dtype=torch.int64, device="meta")
 
 
 def _adaptive_pool(image: Tensor, sizes: Sequence[int]) -> Tensor | None:
-    return _empty(image, *image.shape[:2], *sizes) if image.ndim == 4 else None
+    return _empty(image, *image.shape[:2], *sizes) if image.ndim == 4 and image.is_contiguous() else None
 
 
 def _places(*axes: Sequence[int]) -> list[int] | None:

@@ -213,16 +213,13 @@ class Engine:
         answer: asyncio.Future[Outcome[Scores]] = loop.create_future()
         ticket = Ticket(seat.lane, partial(self._asked, seat, images), len(images), answer)
         self._preparing.submit(ticket, small=_is_small(images))
-        timer = None
-        if not answer.done():
-            timer = loop.call_later(max(0.0, ends_at - time.monotonic()), self._give_up, answer)
+        timer = loop.call_later(max(0.0, ends_at - time.monotonic()), self._give_up, answer)
         try:
             outcome = await answer
         except torch.OutOfMemoryError as error:
             raise out_of_memory() from error
         finally:
-            if timer is not None:
-                timer.cancel()
+            timer.cancel()
         stages = Stages(
             decode=outcome.prepare_s,
             queue=max(0.0, outcome.started_at - ticket.queued_at - outcome.prepare_s),

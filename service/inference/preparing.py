@@ -4,8 +4,8 @@ Python runs one thread at a time, and handing a request from one to the next tak
 image, or than a small model's forward pass. So what arrives in one turn of the event loop goes to a thread
 together, and on to the device together. A small request that finds the device idle goes straight to the device's
 own thread; and where model and image together take less than a millisecond, to none: what arrived in a turn of the
-loop is answered at its end, a few milliseconds of it at a time; and a caller who is alone, at once
-(`docs/decisions/0008-threads.md`).
+loop is answered at its end, a few milliseconds of it at a time. A caller who seems to be alone is answered then and
+there, by models that take up to two milliseconds (`docs/decisions/0008-threads.md`).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _MORE_THREADS = 8
 """Requests that wait for each thread at work before another one is woken."""
 
 _QUICK_S = 0.0005
-"""What a forward pass of one image may take to be run without handing it over."""
+"""What an image's share of a forward pass may have taken lately, for the next one to be run without handing it over."""
 
 _HERE_S = 0.005
 """What all of that may take in one turn of the event loop; the rest waits for the next."""
 
 _ALONE_S = 0.002
-"""What a forward pass may take to be run without handing it over, for a caller who is alone."""
+"""The same for a caller who is alone: nobody else waits meanwhile, and no batch is missed."""
 
 
 class Preparing:
@@ -55,7 +55,7 @@ class Preparing:
         self._arrived = self._arrived_before = 0
 
     def submit(self, ticket: Ticket[Any], *, small: bool) -> None:
-        """Take a request on its way; called on its event loop.
+        """Take a request on its way; called on its event loop. Its answer may be there when this returns.
 
         Args:
             ticket: of the request.
@@ -79,11 +79,11 @@ class Preparing:
         self._threads.shutdown()
 
     def _is_alone(self) -> bool:
-        """Whether a request is the first of its turn, and the one before came alone too: no others will come."""
+        """Whether a request is the first of its turn, and the one before came alone; others may come, and wait for it."""
         return self._arrived == 1 and self._arrived_before == 1
 
     def _takes_at_most(self, seconds: float, lane: Lane) -> bool:
-        """Whether an image is known to take so little of a processor; on CUDA it takes none, and never runs here."""
+        """Whether an image is known to take so little; False on CUDA, where nothing runs on the loop."""
         return lane.image_s <= seconds and not self._batcher.overlap
 
     def _hand_over_soon(self) -> None:

@@ -26,6 +26,7 @@ from service.inference.lanes import MixedLane, OwnLane
 from service.inference.limits import Limits
 from service.inference.servables import Servable
 from service.inference.tickets import Lane
+from service.memory import Tidying
 from service.metrics import Metrics
 
 __all__ = ["ReadyModel", "ReadyModels", "out_of_memory"]
@@ -84,6 +85,7 @@ class ReadyModels:
         self.sources: ByteCache[Model] = ByteCache(cache_bytes, _model_bytes)
         self.subsets: ByteCache[Subset] = ByteCache(_SUBSET_BYTES, lambda held: held.size_bytes)
         self.compose_ms = _COMPOSE_MS
+        self._tidying = Tidying()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
         metrics.watch_caches(self.cache, self.sources)
 
@@ -163,6 +165,7 @@ class ReadyModels:
             model = compose(source, servable.labels, servable.recipe.threshold)
             size = composition_size(model, self._known_overlaps(servable))
         built = self._forms.executable(servable.model, source, model)
+        self._tidying.now_and_then()  # others were evicted for those before it
         return ReadyModel(built, OwnLane(built, self._transfers, self._max_batch), servable.model, size)
 
     async def _made_mixed(self, servable: Servable, source: ModularModel) -> ReadyModel:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 
@@ -33,13 +34,19 @@ class Steady(Noting):
         super().__init__(image_s)
 
 
-@pytest.fixture
-def preparing():
-    batcher = Batcher(max_batch=32)
+@contextmanager
+def prepared(*, overlap: bool = False) -> Iterator[Preparing]:
+    batcher = Batcher(max_batch=32, overlap=overlap)
     made = Preparing(batcher)
     yield made
     made.close()
     batcher.close()
+
+
+@pytest.fixture
+def preparing():
+    with prepared() as made:
+        yield made
 
 
 def answers(preparing: Preparing, lane: Noting, makes: Sequence[Callable[[], object]], *, small: bool) -> list[object]:
@@ -160,6 +167,73 @@ def test_who_comes_with_others_or_after_others_waits_for_a_batch(preparing: Prep
 @pytest.mark.parametrize(("image_s", "small"), [(0.01, True), (0.0001, False)])
 def test_a_slow_model_and_a_large_image_are_never_answered_at_once(preparing: Preparing, image_s: float, small: bool):
     assert turns(preparing, Steady(image_s), 1, 1, 1, small=small) == [[False]] * 3
+
+
+def test_nothing_is_answered_at_once_beside_a_batch_that_overlaps():
+    with prepared(overlap=True) as preparing:
+        assert turns(preparing, Steady(image_s=0.0001), 1, 1, 1) == [[False]] * 3
+
+
+def test_nothing_is_answered_at_once_while_the_device_is_busy(preparing: Preparing):
+    busy, lane, let = Steady(image_s=1.0), Steady(image_s=0.0001), threading.Event()
+
+    async def scenario() -> list[bool]:
+        loop = asyncio.get_running_loop()
+        held = Ticket(busy, lambda: let.wait(30), 1, loop.create_future())
+        preparing.submit(held, small=True)
+        await asyncio.sleep(0)
+        tickets = [Ticket(lane, noted(number), 1, loop.create_future()) for number in range(2)]
+        at_once = []
+        for ticket in tickets:
+            preparing.submit(ticket, small=True)
+            at_once.append(ticket.answer.done())
+            await asyncio.sleep(0)
+        let.set()
+        await asyncio.gather(held.answer, *(ticket.answer for ticket in tickets))
+        return at_once
+
+    assert asyncio.run(scenario()) == [False, False]
+
+
+class Failing(Steady):
+    """Its forward pass fails when it is told to."""
+
+    fails = False
+
+    def start(self, inputs: Sequence[object]) -> Callable[[], Sequence[object]]:
+        if self.fails:
+            raise MemoryError
+        return super().start(inputs)
+
+
+def test_a_forward_pass_that_fails_at_once_is_that_requests_answer_and_the_next_one_goes_on(preparing: Preparing):
+    lane = Failing(image_s=0.0001)
+
+    async def scenario() -> list[object]:
+        loop, found = asyncio.get_running_loop(), list[object]()
+        for lane.fails in (False, True, False):
+            ticket = Ticket(lane, noted(1), 1, loop.create_future())
+            preparing.submit(ticket, small=True)
+            assert ticket.answer.done() == bool(found)
+            await asyncio.wait([ticket.answer])
+            found.append(type(ticket.answer.exception()))
+            await asyncio.sleep(0)
+        return found
+
+    assert asyncio.run(scenario()) == [type(None), MemoryError, type(None)]
+
+
+def test_who_has_gone_before_being_answered_at_once_costs_no_forward_pass(preparing: Preparing):
+    lane = Steady(image_s=0.0001)
+    turns(preparing, lane, 1)
+
+    async def scenario() -> None:
+        ticket = Ticket(lane, noted(1), 1, asyncio.get_running_loop().create_future())
+        ticket.answer.cancel()
+        preparing.submit(ticket, small=True)
+
+    asyncio.run(scenario())
+    assert len(lane.batches) == 1
 
 
 def test_a_request_that_cannot_be_prepared_at_once_fails_alone(preparing: Preparing):
