@@ -42,7 +42,7 @@ class OperationCounter(TorchDispatchMode):
     ) -> Any:
         """The result of an operation, or of those that it is made of."""
         named, result = kwargs or {}, None
-        if func in _WORKED_OUT and not named and all(one.is_meta for one in args if isinstance(one, Tensor)):
+        if func in _WORKED_OUT and not named and _is_plain(args):
             result = _WORKED_OUT[func](*args)
         if result is None:
             with self:
@@ -56,6 +56,11 @@ class OperationCounter(TorchDispatchMode):
         return result
 
 
+def _is_plain(args: Sequence[Any]) -> bool:
+    """Whether the first operand is contiguous, as the result then is, and all are on the meta device."""
+    return bool(args[0].is_contiguous()) and all(one.is_meta for one in args if isinstance(one, Tensor))
+
+
 # Each gives None for what is rarer than its own case, in its layout too, and for what is an error: that is torch's
 # to tell.
 
@@ -64,12 +69,12 @@ def _empty(like: Tensor, *shape: int) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device="meta")
 
 
-def _same_shape(values: Tensor) -> Tensor | None:
-    return _empty(values, *values.shape) if values.is_contiguous() else None
+def _same_shape(values: Tensor) -> Tensor:
+    return _empty(values, *values.shape)
 
 
-def _sum(one: Any, other: Any) -> Tensor | None:
-    if not isinstance(one, Tensor) or not isinstance(other, Tensor) or not other.is_contiguous():
+def _sum(one: Tensor, other: Any) -> Tensor | None:
+    if not isinstance(other, Tensor) or not other.is_contiguous():
         return None
     return _same_shape(one) if (one.shape, one.dtype) == (other.shape, other.dtype) else None
 
@@ -83,7 +88,7 @@ def _mean(values: Tensor, axes: Sequence[int] | None, keeps_axes: bool = False) 
     if not axes or not all(-values.ndim <= axis < values.ndim for axis in axes):
         return None
     gone = {axis % values.ndim for axis in axes}
-    if len(gone) < len(axes) or not values.is_floating_point() or not values.is_contiguous():
+    if len(gone) < len(axes) or not values.is_floating_point():
         return None
     kept = [1 if axis in gone else size for axis, size in enumerate(values.shape) if keeps_axes or axis not in gone]
     return _empty(values, *kept)
@@ -92,7 +97,7 @@ def _mean(values: Tensor, axes: Sequence[int] | None, keeps_axes: bool = False) 
 def _convolution(image: Tensor, weight: Tensor, _bias: Tensor | None, *how: Any) -> Tensor | None:
     strides, paddings, dilations, transposed, _, groups = how
     fits = image.ndim == weight.ndim and 0 < image.shape[1] == weight.shape[1] * groups
-    if transposed or not fits or not image.is_contiguous() or not weight.is_contiguous():
+    if transposed or not fits or not weight.is_contiguous():
         return None
     sizes = _places(image.shape[2:], weight.shape[2:], strides, paddings, dilations)
     return _empty(image, image.shape[0], weight.shape[0], *sizes) if sizes else None
@@ -100,8 +105,7 @@ def _convolution(image: Tensor, weight: Tensor, _bias: Tensor | None, *how: Any)
 
 def _batch_norm(image: Tensor, *vectors_and_how: Any) -> tuple[Tensor, ...] | None:
     fits = image.ndim > 1 and all(one is None or one.shape == image.shape[1:2] for one in vectors_and_how[:4])
-    normed = _same_shape(image) if fits else None
-    return None if normed is None else (normed, _empty(image, 0), _empty(image, 0))  # nothing reads the last two
+    return (_same_shape(image), _empty(image, 0), _empty(image, 0)) if fits else None  # nothing reads the last two
 
 
 def _max_pool(
@@ -113,7 +117,7 @@ def _max_pool(
     rounds_up: bool = False,
 ) -> tuple[Tensor, Tensor] | None:
     too_wide = any(2 * padding > size for padding, size in zip(paddings, kernel, strict=False))
-    if image.ndim != 4 or rounds_up or too_wide or not image.is_contiguous():
+    if image.ndim != 4 or rounds_up or too_wide:
         return None
     sizes = _places(image.shape[2:], kernel, strides or kernel, paddings, dilations)
     if sizes is None:
@@ -123,7 +127,7 @@ def _max_pool(
 
 
 def _adaptive_pool(image: Tensor, sizes: Sequence[int]) -> Tensor | None:
-    return _empty(image, *image.shape[:2], *sizes) if image.ndim == 4 and image.is_contiguous() else None
+    return _empty(image, *image.shape[:2], *sizes) if image.ndim == 4 else None
 
 
 def _places(*axes: Sequence[int]) -> list[int] | None:
