@@ -69,7 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--model", choices=REPORTED, default="resnet18", help="a network with drawn modules")
     options.add_argument("--model-file", type=Path, metavar="FILE", help="artifact of a modular model")
     options.add_argument("--classes", type=int, nargs="+", default=[1, 2, 3, 5, 10], help="of composed models")
-    options.add_argument("--forms", nargs="+", default=["folded"], choices=["plain", "folded", "bf16", "compiled"])
+    options.add_argument(
+        "--forms",
+        nargs="+",
+        default=["folded", "packed"],
+        choices=["plain", "folded", "packed", "bf16", "compiled"],
+    )
     options.add_argument("--rounds", type=int, default=9)
     options.add_argument("--seed", type=int, default=0)
     return options

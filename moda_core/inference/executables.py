@@ -1,8 +1,8 @@
 """Executables: models in the form in which they answer fastest.
 
 Pixels go in, logits come out. The plain form runs a model's network as it is; the others run a folded
-copy, in float32 or bfloat16, compiled or captured as CUDA graphs. Which one is right for a model is
-measured once (`forms.choose`); building a given form takes milliseconds, compiled and captured ones excepted.
+copy, in float32 or bfloat16, packed for the processor, compiled or captured as CUDA graphs. Which one is right for a
+model is measured once (`forms.choose`); building a given form takes milliseconds, compiled and captured ones excepted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -18,8 +19,9 @@ from torch import Tensor, nn
 
 from moda_core.errors import InvalidInput
 from moda_core.inference.capture import Captured, repeated
-from moda_core.inference.folding import folded
-from moda_core.inference.graphs import calls_of, traced_calls
+from moda_core.inference.folding import fold
+from moda_core.inference.graphs import Calls, calls_of, traced_calls
+from moda_core.inference.packing import can_pack, pack
 from moda_core.modularity.models import Model, ModularModel, PatchedModel, TrainedModel
 from moda_core.modularity.networks import network, splice
 from moda_core.specs import InputSpec
@@ -37,9 +39,10 @@ __all__ = [
     "inputs_of",
     "on_device",
     "reference",
+    "rewrite_of",
 ]
 
-Form = Literal["plain", "folded", "bf16", "compiled", "captured"]
+Form = Literal["plain", "folded", "packed", "bf16", "compiled", "captured"]
 FORMS: tuple[Form, ...] = get_args(Form)
 KINDS: Mapping[Form, torch.dtype] = dict.fromkeys(FORMS, torch.float32) | {"bf16": torch.bfloat16}
 """The type in which each form computes."""
@@ -106,7 +109,7 @@ def executable(model: Model, form: Form = "folded", device: torch.device | str =
     if form == "plain":
         plain = network(model, device)
         return Executable(plain, labels=plain.labels, inputs=plain.inputs, form=form, device=device)
-    built = on_device(_built(model, KINDS[form], _folded_body), device)
+    built = on_device(_built(model, KINDS[form], partial(_rewritten_body, rewrite_of(form))), device)
     return Executable(built, labels=model.labels, inputs=inputs_of(model), form=form, device=device)
 
 
@@ -118,6 +121,17 @@ def check_form(form: Form, device: torch.device | str) -> None:
     """
     if form == "captured" and torch.device(device).type != "cuda":
         raise InvalidInput("form", form, "CUDA graphs need a CUDA device", "choose folded")
+    if form == "packed" and not can_pack(device):
+        raise InvalidInput("form", form, "weights are packed for CPUs, by a torch with oneDNN", "choose folded")
+
+
+def rewrite_of(form: Form) -> Callable[[Calls], None]:
+    """How the calls of a network are changed for a form."""
+    return {"plain": _leave, "packed": pack}.get(form, fold)
+
+
+def _leave(_calls: Calls) -> None:
+    """As they are."""
 
 
 def on_device(module: nn.Module, device: torch.device | str) -> nn.Module:
@@ -191,12 +205,18 @@ def _plain_body(model: TrainedModel | ModularModel) -> nn.Module:
     return network(model).get_submodule("body")
 
 
-def _folded_body(model: TrainedModel | ModularModel) -> nn.Module:
+def _rewritten_body(rewrite: Callable[[Calls], None], model: TrainedModel | ModularModel) -> nn.Module:
+    calls = _calls(model)
+    rewrite(calls)
+    return calls.program()
+
+
+def _calls(model: TrainedModel | ModularModel) -> Calls:
     if isinstance(model, ModularModel) and model.composed:
         sliced = _plain_body(model)
         assert isinstance(sliced, SlicedModel)
-        return folded(calls_of(sliced))
-    return folded(traced_calls(model.architecture, model.weights))
+        return calls_of(sliced)
+    return traced_calls(model.architecture, model.weights)
 
 
 def inputs_of(model: Model) -> tuple[InputSpec, ...]:
@@ -240,5 +260,10 @@ def _doubled(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _size_bytes(module: nn.Module) -> int:
     """Of the tensors that a module holds; views of one memory count once."""
-    held = {(tensor.data_ptr(), tensor.nbytes) for tensor in (*module.parameters(), *module.buffers())}
+    held = {(_place(tensor), tensor.nbytes) for tensor in (*module.parameters(), *module.buffers())}
     return sum(size for _, size in held)
+
+
+def _place(tensor: Tensor) -> int:
+    """Where its elements lie; of a packed one only torch knows that, and nothing shares it."""
+    return id(tensor) if tensor.is_mkldnn else tensor.data_ptr()

@@ -17,11 +17,11 @@ import torch.nn.functional as F  # noqa: N812  # the usual name of this module
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from moda_core.inference.graphs import PER_SAMPLE, Calls, Program
+from moda_core.inference.graphs import PER_SAMPLE, Calls
 from moda_core.inference.selection import Selection, joined, sources_of
 from moda_core.structure.steps import Move
 
-__all__ = ["fold", "folded"]
+__all__ = ["fold"]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -31,20 +31,11 @@ _IN_PLACE = frozenset({F.relu, F.relu6, F.hardswish, F.silu, F.leaky_relu, F.elu
 _SUMS = frozenset({operator.add, torch.add})
 
 
-def folded(calls: Calls) -> Program:
-    """An equivalent of a network in eval mode, faster to call; in the network's own type and on its device.
-
-    The network whose calls these are stays as it is.
-    """
-    fold(calls)
-    return calls.program()
-
-
 def fold(calls: Calls) -> None:
     """Let calls of a network in eval mode be fewer and cheaper ones that give the same.
 
     Images and the weights of convolutions are meant to lie with channels last. Norms after a linear layer, and
-    those before a convolution, stay.
+    those before a convolution, stay. The network whose calls these are stays as it is.
     """
     for rewrite in (
         _without_idle_calls,

@@ -18,11 +18,22 @@ from torch import Tensor
 
 from moda_core.errors import Cancelled
 from moda_core.inference.executables import FORMS, Executable, Form, executable, reference
+from moda_core.inference.packing import can_pack
 from moda_core.modularity.models import Model
 from moda_core.specs import InputSpec
 from moda_core.training.surroundings import never
 
-__all__ = ["BF16_BOUND", "FLOAT32_RATIO", "LARGE_BATCH", "MOST_CHANGED", "Choice", "FormReport", "Pixels", "choose"]
+__all__ = [
+    "BF16_BOUND",
+    "FLOAT32_RATIO",
+    "LARGE_BATCH",
+    "MOST_CHANGED",
+    "Choice",
+    "FormReport",
+    "Pixels",
+    "candidates",
+    "choose",
+]
 
 LARGE_BATCH = 32
 FLOAT32_RATIO = 10.0
@@ -34,7 +45,6 @@ larger, and bfloat16 is refused."""
 MOST_CHANGED = 1e-3
 """The share of answers to real images that bfloat16 may change."""
 
-_ALWAYS: tuple[Form, ...] = ("plain", "folded")
 _CHECKED = 256
 _SQUARES = 4
 _ENOUGH_S, _MOST_ROUNDS = 0.1, 100
@@ -101,7 +111,7 @@ def choose(
     Args:
         model: a root; its compositions take its form without being measured.
         device: on which it will answer.
-        allow: forms beside the plain and the folded one: ``bf16``, ``compiled``, ``captured``.
+        allow: forms beside those that are always tried: ``bf16``, ``compiled``, ``captured``.
         images: real ones, fitted to the model's inputs, one tensor per input; without them ``bf16`` never holds.
         rounds: of timing, at the least, in each of which every form takes its turn.
         build: makes the executables.
@@ -116,9 +126,13 @@ def choose(
         if cancelled():
             raise Cancelled("the choice of a form")
 
-    return _Trial(model, device, images, build, going_on).choice(
-        [form for form in FORMS if form in {*_ALWAYS, *allow}], rounds
-    )
+    return _Trial(model, device, images, build, going_on).choice(candidates(device, allow), rounds)
+
+
+def candidates(device: torch.device | str, allow: Collection[Form] = ()) -> list[Form]:
+    """The forms among which `choose` chooses on a device: always the plain and the folded one, on CPUs the packed one."""
+    tried = {"plain", "folded", *allow} | ({"packed"} if can_pack(device) else set())
+    return [form for form in FORMS if form in tried]
 
 
 class _Trial:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor, nn
 
-from moda_core.inference.executables import KINDS, Component, Executable, Form, check_form, on_device
+from moda_core.inference.executables import KINDS, Component, Executable, Form, check_form, on_device, rewrite_of
 from moda_core.inference.regulation import kept_units, regulated
 from moda_core.modularity.composition import composition_masks, cut_weights, held_masks
 from moda_core.modularity.models import ModularModel
@@ -59,7 +59,7 @@ class MixedModel(Executable):
     def __init__(self, model: ModularModel, form: Form = "folded", device: torch.device | str = "cpu") -> None:
         check_form(form, device)
         planned = plan(unit_graph(model.architecture), held_masks(model), model.rows)
-        body = regulated(planned, cut_weights(model, planned.held), folding=form != "plain")
+        body = regulated(planned, cut_weights(model, planned.held), rewrite=rewrite_of(form))
         module = on_device(_Mixed(model.input, body, kept_units(planned), KINDS[form]), device)
         masks = whole(model).mask[None]
         super().__init__(module, labels=model.labels, inputs=(model.input,), form=form, device=device, more=(masks,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ __all__ = ["kept_units", "regulated"]
 _REGULATED = "regulated"
 
 
-def regulated(planned: Plan, weights: Mapping[str, Tensor], *, folding: bool = True) -> Program:
+def regulated(planned: Plan, weights: Mapping[str, Tensor], *, rewrite: Callable[[Calls], None] = fold) -> Program:
     """The network of a plan, called with normalised images and, in their type, masks of its kept units.
 
     A sample's logits are those of the plan's network with that sample's units masked, for every
@@ -30,15 +30,14 @@ def regulated(planned: Plan, weights: Mapping[str, Tensor], *, folding: bool = T
     Args:
         planned: of the network; its logits are the plan's, in the root's order.
         weights: as for `assemble`.
-        folding: norms into convolutions, and what else `fold` does.
+        rewrite: changes the calls, masks included; by default norms go into convolutions, and what else `fold` does.
     """
     calls = calls_of(assemble(planned, weights))
     with calls.graph.inserting_after(next(iter(calls.graph.nodes))):
         masks = calls.graph.placeholder("masks")
     for name, section in _sections(planned).items():
         _multiply(calls, calls.values[name], masks, section)
-    if folding:
-        fold(calls)
+    rewrite(calls)
     _in_place(calls)
     return calls.program()
 

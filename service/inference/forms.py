@@ -22,7 +22,7 @@ from moda_core.data.images import fit
 from moda_core.errors import Cancelled, ModaError, StorageFailure, Untraceable
 from moda_core.files import locked, write_atomically
 from moda_core.inference.executables import FORMS, Executable, Form, executable, inputs_of
-from moda_core.inference.forms import Choice, Pixels, choose
+from moda_core.inference.forms import Choice, Pixels, candidates, choose
 from moda_core.inference.mixing import MixedModel
 from moda_core.modularity.models import Model, ModularModel
 from moda_core.specs import InputSpec
@@ -46,7 +46,7 @@ class Forms:
     Args:
         folder: where choices are remembered, one file per model.
         device: that answers.
-        allow: forms to try beside `plain` and `folded`.
+        allow: forms to try beside those that are always tried.
         images: real ones for a root, by digest, on which `bf16` may change next to no answer. While there are
             none they are looked for whenever something of the root is loaded.
         chosen: told a root's digest, in the thread that measures, when its form is no longer the one that
@@ -171,7 +171,7 @@ class Forms:
             "hardware": torch.cuda.get_device_name(self.device) if on_cuda else platform.machine(),
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
-            "tried": list(self._allow),
+            "tried": candidates(self.device, self._allow),
         }
 
 

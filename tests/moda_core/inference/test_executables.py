@@ -63,7 +63,7 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("form", ["plain", "folded"])
+@pytest.mark.parametrize("form", ["plain", "folded", "packed"])
 @pytest.mark.parametrize("kind", MODELS)
 def test_executables_answer_as_the_network_does(kind, form):
     model = MODELS[kind]()
@@ -88,7 +88,7 @@ def test_the_reference_is_the_plain_network_in_float64(kind):
     assert torch.allclose(exact.float(), expected, atol=1e-4 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("form", ["folded", "bf16"])
+@pytest.mark.parametrize("form", ["folded", "packed", "bf16"])
 @pytest.mark.parametrize("kind", ["trained", "composed", "patched"])
 def test_building_and_calling_leaves_the_model_as_it_was(kind, form):
     model = MODELS[kind]()
@@ -111,8 +111,9 @@ def test_bfloat16_answers_nearly_alike_in_less_memory():
     assert coarse.size_bytes < 0.6 * exact.size_bytes
 
 
-def test_an_empty_batch_has_no_answers():
-    asked = executable(compose(modular(), ["a", "c"]))
+@pytest.mark.parametrize("form", ["folded", "packed"])
+def test_an_empty_batch_has_no_answers(form):
+    asked = executable(compose(modular(), ["a", "c"]), form)
     assert asked(*pixels(asked, 0)).shape == (0, 2)
 
 

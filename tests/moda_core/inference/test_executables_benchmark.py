@@ -48,6 +48,6 @@ def test_speeds_stand_beside_operations_and_parameters(tmp_path):
     arguments = ["--model-file", str(file), "--classes", "1", "3", "--rounds", "3", "--json", str(found)]
     assert executables.main([*arguments, "--threads", str(threads)]) == 0
     content = json.loads(found.read_text())
-    assert len(content["tables"]["cnn"]) == 3 * 4
+    assert len(content["tables"]["cnn"]) == 3 * 7
     assert all(line["images/s"] > 0 and line["1 / FLOPs"] >= 1 for line in content["tables"]["cnn"])
     assert any("3 classes" in key for key in content["summary"])

@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmarks.proof import MOST_ERROR, MOST_FLOAT32_RATIO, NotAlive, cut, draw_case, error
 from moda_core.architectures.catalogue import build
-from moda_core.inference.folding import fold, folded
+from moda_core.inference.folding import fold
 from moda_core.inference.graphs import calls_of, traced_calls
 from moda_core.specs import ArchitectureSpec
 from moda_core.structure.masking import MaskedModel
@@ -30,6 +30,11 @@ OTHERS = [
     )
 ]  # fmt: skip
 PROPERTY = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def folded(calls):
+    fold(calls)
+    return calls.program()
 
 
 def drawn(build_network, keep, seed, image, most=50, images=6):

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from moda_core.errors import Cancelled
+from moda_core.inference import forms
 from moda_core.inference.executables import Executable, executable
-from moda_core.inference.forms import BF16_BOUND, choose
+from moda_core.inference.forms import BF16_BOUND, candidates, choose
 from moda_core.modularity.composition import compose
 from moda_core.modularity.models import ActivationCounts, ModularModel, PatchedModel
 from moda_core.specs import ArchitectureSpec, InputSpec
@@ -19,6 +20,14 @@ from moda_core.structure.unitgraph import unit_graph
 from moda_core.training.initial import initial_network
 
 LABELS = ("a", "b", "c")
+
+
+@pytest.fixture(autouse=True)
+def two_forms(monkeypatch):
+    """What is told here of the choice between two forms holds for more."""
+    monkeypatch.setattr(forms, "can_pack", lambda _device: False)
+
+
 RULE = InputSpec(image_size=16, channels=3, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 
 
@@ -57,11 +66,18 @@ class Slow(nn.Module):
         return self.body(*pixels)
 
 
-def test_plain_and_folded_are_tried_and_hold():
+def test_plain_folded_and_packed_are_tried_and_hold(monkeypatch):
+    monkeypatch.undo()
     choice = choose(modular(), rounds=2)
-    assert [one.form for one in choice.reports] == ["plain", "folded"]
+    assert [one.form for one in choice.reports] == ["plain", "folded", "packed"]
     assert all(one.held and one.error <= one.bound for one in choice.reports)
     assert choice.images == 0
+
+
+def test_packed_is_for_cpus(monkeypatch):
+    monkeypatch.undo()
+    assert candidates("cpu", ["compiled"]) == ["plain", "folded", "packed", "compiled"]
+    assert candidates("cuda:0", ["captured"]) == ["plain", "folded", "captured"]
 
 
 def test_the_report_is_json():

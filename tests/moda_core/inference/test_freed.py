@@ -34,13 +34,13 @@ def no_collector() -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("form", ["plain", "folded", "bf16"])
+@pytest.mark.parametrize("form", ["plain", "folded", "packed", "bf16"])
 def test_a_dropped_executable_holds_nothing_for_the_collector(form: Form, kind: str) -> None:
     model = MODELS[kind]()
     made = executable(model, form)
     network = made._run
     assert isinstance(network, nn.Module)
-    parts = [weakref.ref(part) for part in (*network.modules(), *network.parameters())]
+    parts = [weakref.ref(part) for part in (*network.modules(), *network.parameters(), *network.buffers())]
     del model, made, network
     assert len(parts) > 10
     assert sum(part() is not None for part in parts) == 0

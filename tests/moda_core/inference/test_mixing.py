@@ -13,6 +13,8 @@ from random_networks import SIZE, recipes, stack
 
 from benchmarks.proof import LEAST_VARIATION, MOST_DRAWS, MOST_ERROR, enliven, error, settle, variation
 from moda_core.errors import Conflict, InvalidInput, NotFound
+from moda_core.inference.executables import rewrite_of
+from moda_core.inference.folding import fold
 from moda_core.inference.mixing import MixedModel, answers, stacked, subset, whole
 from moda_core.inference.regulation import kept_units, regulated
 from moda_core.modularity.composition import compose, cut_weights, held_masks
@@ -74,14 +76,14 @@ def composed_logits(model, labels, images):
         return network(compose(model, labels)).body(images)
 
 
-def body_of(model, *, fold=True):
+def body_of(model, *, rewrite=fold):
     """The network behind a mixed model, on normalised images in their own type."""
     planned = plan(unit_graph(model.architecture), held_masks(model), model.rows)
-    return over_all_units(planned, cut_weights(model, planned.held), fold)
+    return over_all_units(planned, cut_weights(model, planned.held), rewrite)
 
 
-def over_all_units(planned, weights, fold):
-    body, kept = regulated(planned, weights, folding=fold), kept_units(planned)
+def over_all_units(planned, weights, rewrite):
+    body, kept = regulated(planned, weights, rewrite=rewrite), kept_units(planned)
     return lambda images, masks: body(images, masks[:, kept].to(images.dtype))
 
 
@@ -102,7 +104,7 @@ def worst(mixed, model, images, references, order=None):
 def test_each_sample_has_its_composed_models_logits(name):
     model, images, references = alive(name)
     mixed = body_of(model)
-    assert worst(body_of(model, fold=False), model, images, references) <= MOST_ERROR
+    assert worst(body_of(model, rewrite=rewrite_of("plain")), model, images, references) <= MOST_ERROR
     assert worst(mixed, model, images, references) <= MOST_ERROR
     order = torch.randperm(len(images) * len(SUBSETS)).tolist()
     assert worst(mixed, model, images, references, order) <= MOST_ERROR
@@ -160,7 +162,7 @@ def test_whole_samples_have_the_full_models_logits_beside_others():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("form", ["plain", "folded"])
+@pytest.mark.parametrize("form", ["plain", "folded", "packed"])
 def test_masks_of_ones_change_nothing(name, form):
     model = modular(name)
     images = pixels(model, 2)
@@ -178,8 +180,8 @@ def test_in_bfloat16_the_answers_are_near():
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-@given(recipes(), st.floats(0, 1), st.integers(0, 2**31), st.booleans())
-def test_random_networks_agree_with_the_masked_one_sample_by_sample(recipe, keep, seed, fold):
+@given(recipes(), st.floats(0, 1), st.integers(0, 2**31), st.sampled_from(["plain", "folded"]))
+def test_random_networks_agree_with_the_masked_one_sample_by_sample(recipe, keep, seed, form):
     """Alive or not, with what is overwritten in place, forked, read twice or constant; also where the network is cut."""
     draw = torch.Generator().manual_seed(seed)
     body = stack(*recipe).double().eval()
@@ -193,7 +195,7 @@ def test_random_networks_agree_with_the_masked_one_sample_by_sample(recipe, keep
     weights = {name: gathered(body.state_dict()[name], axes) for name, axes in planned.held.items()}
     masks = torch.stack([torch.cat([one[layer.name] for layer in graph.layers]) for one in every])
     with torch.inference_mode():
-        found = over_all_units(planned, weights, fold)(images, masks)
+        found = over_all_units(planned, weights, rewrite_of(form))(images, masks)
         for image, row, one in zip(images, found, every, strict=True):
             expected = MaskedModel(graph, body, one, [0, 2]).eval()(image[None])[0]
             assert torch.allclose(row, expected, rtol=1e-9, atol=1e-9)
@@ -225,7 +227,7 @@ def test_what_a_layer_reads_elsewhere_too_is_not_overwritten():
             part.bias.zero_()
     graph = UnitGraph.trace(body, (1, 1, 1))
     planned = plan(graph, {layer.name: torch.tensor([True]) for layer in graph.layers}, [0])
-    mixed = over_all_units(planned, body.state_dict(), fold=True)
+    mixed = over_all_units(planned, body.state_dict(), fold)
     with torch.inference_mode():
         found = mixed(torch.tensor([-3.0, 2.0, 2.0]).reshape(3, 1, 1, 1), torch.tensor([[True], [True], [False]]))
     assert found.flatten().tolist() == [-3.0, 4.0, 2.0]

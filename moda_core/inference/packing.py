@@ -1,0 +1,73 @@
+"""Packing: convolutions around weights that lie as the processor's kernels read them, and the ReLU after each.
+
+oneDNN, torch's library for CPUs, computes on weights in blocks of its own. A convolution with a plain weight copies it
+into those blocks in every call, which for a layer of 512 channels and few images takes as long as the convolution
+itself. Here that is done once. The convolution is torch's own for compiled networks, which also applies the ReLU.
+
+How weights lie is known where channels fill whole blocks, as they do in whole networks. Other counts, which cut
+networks have, are laid out by the size of the image too; packed for another size they would be copied in every call, by
+slower code. They stay as they are: they are small, and had next to nothing to gain.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from moda_core.inference.folding import fold
+from moda_core.inference.graphs import Calls
+
+__all__ = ["can_pack", "pack"]
+
+_RELU = frozenset({torch.relu, torch.relu_})
+_BLOCK = 16
+"""Channels that lie together on processors with AVX-512; on those with AVX2 it is half as many."""
+
+
+def can_pack(device: torch.device | str) -> bool:
+    """Whether packed weights mean something there: on a CPU, where torch was built with oneDNN."""
+    built_with: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return torch.device(device).type == "cpu" and built_with
+
+
+def pack(calls: Calls) -> None:
+    """Fold the calls of a network in eval mode, and pack the weights of convolutions whose channels fill whole blocks.
+
+    Computes in float32; what was shared with the network stays as it is.
+    """
+    fold(calls)
+    weights: dict[tuple[int, str], Tensor] = {}
+    for node in calls.graph.find_nodes(op="call_function", target=torch.conv2d):
+        image, held, bias, stride, padding, dilation, groups = node.args
+        plain = calls.parts[held.target]
+        if isinstance(padding, str) or groups > 1 or any(count % _BLOCK for count in plain.shape[:2]):
+            continue
+        settings = [list(padding), list(stride), list(dilation), groups]
+        known = id(plain), str(settings)  # one tensor may go by many names
+        if known not in weights:
+            weights[known] = _in_blocks(plain, settings)
+        activation = _only_reader(node, _RELU)
+        with calls.graph.inserting_before(node):
+            weight = calls.attribute(f"{held.target}.packed.{node.name}", weights[known])
+            behind = "none" if activation is None else "relu"
+            packed = calls.graph.call_function(
+                torch.ops.mkldnn._convolution_pointwise.default,
+                (image, weight, bias, *settings, behind, [], None),
+            )
+        for replaced in filter(None, (activation, node)):
+            replaced.replace_all_uses_with(packed)
+            calls.graph.erase_node(replaced)
+
+
+def _in_blocks(weight: Tensor, settings: list[Any]) -> Tensor:
+    given: Tensor = weight.detach().to_mkldnn()
+    packed: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(given, *settings)
+    return packed
+
+
+def _only_reader(node: fx.Node, kinds: frozenset[Any]) -> fx.Node | None:
+    """The one node that reads another, if it is a call of one of some functions."""
+    reader = next(iter(node.users)) if len(node.users) == 1 else None
+    return reader if reader is not None and reader.op == "call_function" and reader.target in kinds else None
