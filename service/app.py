@@ -23,6 +23,7 @@ from service.inference.device import chosen_device
 from service.inference.engine import Engine
 from service.inference.forms import Forms, real_images
 from service.inference.servables import Servables
+from service.json_lines import JsonLines
 from service.metrics import Metrics
 from service.oip import router as inference_protocol
 from service.oip.residents import Residents
@@ -75,8 +76,9 @@ def create_app(settings: Settings | None = None, siblings: Siblings | None = Non
     app.add_middleware(security.SameOrigin)
     app.add_middleware(security.BodyLimit, limit_bytes=settings.max_body_bytes, uploads=uploads)
     app.add_middleware(security.KnownHosts, names=(settings.host, *settings.allowed_hosts))
-    logger = telemetry.request_logger()
-    app.add_middleware(telemetry.RequestTelemetry, metrics=metrics, logger=logger, draining=draining, siblings=siblings)
+    app.add_middleware(
+        telemetry.RequestTelemetry, metrics=metrics, logger=JsonLines(), draining=draining, siblings=siblings
+    )
     app.add_middleware(security.SecurityHeaders)
     rooms = (compositions, predictions, submissions, jobs, aliases, models, datasets, operations, inference_protocol)
     for room in rooms:

@@ -6,17 +6,19 @@ from starlette.types import Scope
 
 __all__ = ["declared_bytes", "header", "media_type"]
 
+_BY_NAME = "moda.headers"
+
 
 def header(scope: Scope, name: bytes) -> str | None:
     """The first value of a header, by its name in small letters; None without it.
 
     Starlette's `Headers` decodes every name anew for every question; each request is asked some ten of them.
     """
-    for given, value in scope["headers"]:
-        if given == name:
-            text: str = value.decode("latin-1")
-            return text
-    return None
+    by_name = scope.get(_BY_NAME)
+    if by_name is None:
+        by_name = scope[_BY_NAME] = dict(reversed(scope["headers"]))
+    value = by_name.get(name)
+    return None if value is None else value.decode("latin-1")
 
 
 def declared_bytes(scope: Scope) -> int:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import re
-import sys
 import time
 from collections.abc import MutableMapping
 from typing import Any
 
-import structlog
 from fastapi import Request
-from pydantic_core import to_json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.draining import Draining
@@ -22,33 +17,11 @@ from service.headers import header
 from service.metrics import Metrics
 from service.siblings import Siblings
 
-__all__ = ["RequestTelemetry", "is_exported", "note", "request_logger", "server_timing"]
+__all__ = ["RequestTelemetry", "is_exported", "note", "server_timing"]
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PREDICTING = ("/predict", "/infer")
 _UNLOGGED = {"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
-
-
-def request_logger() -> Any:
-    """A logger that writes one JSON object per line to standard output."""
-    return structlog.wrap_logger(
-        structlog.WriteLogger(sys.stdout),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(_as_json),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        cache_logger_on_first_use=True,
-    ).bind()
-
-
-def _as_json(event: Any, **_options: Any) -> str:
-    try:
-        return to_json(event, fallback=repr).decode()
-    except ValueError:  # text that is not Unicode: half a character, bytes of another kind
-        return json.dumps(event, default=repr)
 
 
 def is_exported() -> bool:

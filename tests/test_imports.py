@@ -31,7 +31,7 @@ MAY_IMPORT = {
     # `worker.embedded` is the Redis that `moda up` starts, and loads as lightly as the others.
     "service": ("service", "worker.contract", "worker.jobs", "worker.reaper", "worker.embedded", "moda_core"),
 }
-FOREIGN_TO_THE_CORE = ("celery", "redis", "fastapi", "starlette", "httpx", "typer", "rich", "pydantic", "structlog")
+FOREIGN_TO_THE_CORE = ("celery", "redis", "fastapi", "starlette", "httpx", "typer", "rich", "pydantic")
 ONLY_IN = {
     "obstore": "moda_core.storage.registry",
     "onnx": "moda_core.storage.export",

@@ -93,9 +93,15 @@ class Executable:
         return self._answer(*pixels)
 
     def _answer(self, *given: Tensor) -> Float32[Tensor, "batch classes"]:
-        with torch.inference_mode(), full_float32() if self.device.type == "cuda" else nullcontext():
-            logits = self._run(*(one.to(self.device) for one in given))
-            return logits.to(torch.float32)
+        with torch.inference_mode():
+            if self.device.type == "cpu":  # where a small network takes less time than what else might be done here
+                return _float32(self._run(*given))
+            with full_float32() if self.device.type == "cuda" else nullcontext():
+                return _float32(self._run(*(one.to(self.device) for one in given)))
+
+
+def _float32(logits: Tensor) -> Float32[Tensor, "batch classes"]:
+    return logits if logits.dtype == torch.float32 else logits.to(torch.float32)
 
 
 def executable(model: Model, form: Form = "folded", device: torch.device | str = "cpu") -> Executable:
@@ -171,7 +177,8 @@ class Component(nn.Module):
     ) -> Float[Tensor, "batch classes"]:
         """Logits, in the body's type."""
         values = pixels.to(self.door, memory_format=torch.channels_last)
-        logits: Tensor = self.body.forward(torch.addcmul(self.shift, values, self.scale).to(self.kind), *more)
+        normalised = torch.addcmul(self.shift, values, self.scale)
+        logits: Tensor = self.body.forward(normalised if self.kind == self.door else normalised.to(self.kind), *more)
         return logits
 
 

@@ -172,5 +172,6 @@ class Batcher:
         ]
 
     def _done(self, tickets: int) -> None:
-        with self._wake:
-            self._running -= tickets
+        if tickets:
+            with self._wake:
+                self._running -= tickets

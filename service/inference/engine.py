@@ -209,17 +209,13 @@ class Engine:
             raise self._late() from error
 
     async def _answered(self, seat: Seat, images: Sequence[Image], ends_at: float) -> Prediction:
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Outcome[Scores]] = loop.create_future()
+        answer: asyncio.Future[Outcome[Scores]] = asyncio.get_running_loop().create_future()
         ticket = Ticket(seat.lane, partial(self._asked, seat, images), len(images), answer)
         self._preparing.submit(ticket, small=_is_small(images))
-        timer = loop.call_later(max(0.0, ends_at - time.monotonic()), self._give_up, answer)
         try:
-            outcome = await answer
+            outcome = answer.result() if answer.done() else await self._awaited(answer, ends_at)
         except torch.OutOfMemoryError as error:
             raise out_of_memory() from error
-        finally:
-            timer.cancel()
         stages = Stages(
             decode=outcome.prepare_s,
             queue=max(0.0, outcome.started_at - ticket.queued_at - outcome.prepare_s),
@@ -231,6 +227,14 @@ class Engine:
         if isinstance(seat.lane, MixedLane) and outcome.first:
             self._tenants.ran(seat.lane.root, outcome.batch, stages.forward)
         return Prediction(seat.labels, outcome.output.logits, outcome.output.probabilities, stages)
+
+    async def _awaited(self, answer: asyncio.Future[Outcome[Scores]], ends_at: float) -> Outcome[Scores]:
+        seconds = max(0.0, ends_at - time.monotonic())
+        timer = asyncio.get_running_loop().call_later(seconds, self._give_up, answer)
+        try:
+            return await answer
+        finally:
+            timer.cancel()
 
     def _asked(self, seat: Seat, images: Sequence[Image]) -> Asked:
         return Asked(self._decoder.fitted(images, seat.inputs), seat.subset)

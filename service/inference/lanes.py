@@ -56,8 +56,12 @@ class OwnLane:
     def start(self, asked: Sequence[Asked]) -> Callable[[], list[Scores]]:
         """Begin the forward pass of all images; what is returned waits for their scores."""
         sent = _sent(asked, self.transfers)
-        parts = zip(*(_parts(pixels, self.max_batch) for pixels in sent), strict=True)
-        arrived = self.transfers.fetch(_joined([self.executable(*part) for part in parts]))
+        if len(sent[0]) <= self.max_batch:
+            logits = self.executable(*sent)
+        else:  # one request that is larger than a forward pass
+            parts = zip(*(torch.split(pixels, self.max_batch) for pixels in sent), strict=True)
+            logits = torch.cat([self.executable(*part) for part in parts])
+        arrived = self.transfers.fetch(logits)
         return lambda: _apart(arrived(), [one.images for one in asked])
 
 
@@ -78,8 +82,8 @@ class MixedLane:
         samples = [subset for subset, one in zip(subsets, asked, strict=True) for _ in range(one.images)]
         [pixels] = _sent(asked, self.transfers)
         masks = stacked(samples, pixels.device)
-        parts = zip(_parts(pixels, self.max_batch), _parts(masks, self.max_batch), strict=True)
-        arrived = self.transfers.fetch(_joined([self.model(*part) for part in parts]))
+        parts = zip(torch.split(pixels, self.max_batch), torch.split(masks, self.max_batch), strict=True)
+        arrived = self.transfers.fetch(torch.cat([self.model(*part) for part in parts]))
         return lambda: _chosen(arrived(), [one.images for one in asked], subsets)
 
 
@@ -98,16 +102,6 @@ class ProbeLane:
 def _sent(asked: Sequence[Asked], transfers: Transfers) -> list[Tensor]:
     """All images on the device, one tensor per input of the network."""
     return [transfers.send(parts) for parts in zip(*(one.pixels for one in asked), strict=True)]
-
-
-def _parts(samples: Tensor, size: int) -> Sequence[Tensor]:
-    """As many at a time as a forward pass takes; nearly always that is all of them."""
-    return (samples,) if len(samples) <= size else torch.split(samples, size)
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """The logits of a batch whose one request was larger than a forward pass takes."""
-    return parts[0] if len(parts) == 1 else torch.cat(tuple(parts))
 
 
 def _apart(logits: Float[Tensor, "images classes"], sizes: Sequence[int]) -> list[Scores]:

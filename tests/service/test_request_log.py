@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-from contextlib import redirect_stdout
 
 import pytest
 
-from service.telemetry import request_logger
+from service.json_lines import JsonLines
 
 
 def logged(**members: object) -> dict[str, object]:
     written = io.StringIO()
-    with redirect_stdout(written):
-        request_logger().info("request", **members)
+    JsonLines(written).info("request", **members)
     [line] = written.getvalue().splitlines()
     return json.loads(line)
 
@@ -23,6 +21,17 @@ def test_a_line_has_what_was_said_with_its_level_and_time():
     line = logged(route="/predict", status=200, duration_ms=1.5)
     assert (line["event"], line["level"], line["route"], line["status"]) == ("request", "info", "/predict", 200)
     assert str(line["timestamp"]).endswith("Z")
+
+
+def test_a_bug_has_its_traceback():
+    written = io.StringIO()
+    try:
+        raise LookupError("nobody's key")
+    except LookupError:
+        JsonLines(written).exception("request failed", route="/predict")
+    [line] = map(json.loads, written.getvalue().splitlines())
+    assert (line["event"], line["level"], line["route"]) == ("request failed", "error", "/predict")
+    assert line["exception"].splitlines()[-1] == "LookupError: nobody's key"
 
 
 @pytest.mark.parametrize("odd", ["half a character \udc80", b"\xff\xfe", object(), "line\nbreak", float("nan")])

@@ -50,7 +50,7 @@ def answering(answer):
     try:
         yield server.sockets[0].getsockname()[1], asked
     finally:
-        server.close()
+        loop.call_soon_threadsafe(server.close)  # which is for its own thread alone
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.run_until_complete(loop.shutdown_asyncgens())
