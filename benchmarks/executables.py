@@ -25,6 +25,7 @@ from torch import Tensor
 from benchmarks.conditions import Report, conditions, parser
 from benchmarks.drawn import REPORTED, drawn_model
 from moda_core.inference.executables import Executable, Form, executable
+from moda_core.inference.forms import candidates
 from moda_core.modularity.composition import check_composable, compose
 from moda_core.modularity.measures import composition_size, module_measures
 from moda_core.modularity.models import ModularModel
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--forms",
         nargs="+",
-        default=["folded", "packed"],
+        default=[form for form in candidates("cpu") if form != "plain"],
         choices=["plain", "folded", "packed", "bf16", "compiled"],
     )
     options.add_argument("--rounds", type=int, default=9)

@@ -134,8 +134,10 @@ def _lifespan(
         try:
             with suppress(ModaError):  # which the log has; the name is then served on demand
                 await residents.follow(siblings.agreed(), registry)
+            reminding = asyncio.create_task(siblings.remind())
             with short_collections(), draining.on_sigterm():
                 yield
+            reminding.cancel()
         finally:
             warm_up.stop()
             reaper.stop()

@@ -12,7 +12,8 @@ _BY_NAME = "moda.headers"
 def header(scope: Scope, name: bytes) -> str | None:
     """The first value of a header, by its name in small letters; None without it.
 
-    Starlette's `Headers` decodes every name anew for every question; each request is asked some ten of them.
+    Starlette's `Headers` decodes every name anew for every question; each request is asked some ten of them. They are
+    put in order at the first: nothing may change them afterwards.
     """
     by_name = scope.get(_BY_NAME)
     if by_name is None:

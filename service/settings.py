@@ -28,7 +28,7 @@ class Settings(BaseSettings):
         max_body_bytes: of any request but an upload of a model or data set.
         max_upload_bytes: of those.
         max_pixels: of all images of one prediction together.
-        forms: forms of executables to try beside the plain and the folded one, written with commas: `compiled`
+        forms: forms of executables to try beside those that are always tried, written with commas: `compiled`
             (torch.compile), `captured` (CUDA graphs), `bf16`. What is fastest and right is measured.
         cache_bytes: of composed and loaded models kept ready.
         max_batch: images of one forward pass.

@@ -97,9 +97,10 @@ class Siblings:
         async with self._turn:
             with await run_in_threadpool(locked, self._folder / "lock"):
                 yield
-                together = {**self.agreed(), **settled()}
-                await run_in_threadpool(write_atomically, self._agreed, json.dumps(together).encode())
-                answers = await self._answers(scope["method"], scope["raw_path"].decode("ascii"), _DONE_S)
+                asked = scope["method"], scope["raw_path"].decode("ascii")
+                record = {"settled": {**self.agreed(), **settled()}, "asked": asked}
+                await run_in_threadpool(write_atomically, self._record, json.dumps(record).encode())
+                answers = await self._answers(*asked, _DONE_S)
         for number, answer in answers.items():
             if not _is_good(answer):
                 said = repr(answer) if isinstance(answer, Exception) else answer.text
@@ -107,13 +108,23 @@ class Siblings:
 
     def agreed(self) -> dict[str, Any]:
         """What the processes have settled so far."""
-        if not self.others or not self._agreed.exists():
-            return {}
-        agreed: dict[str, Any] = json.loads(self._agreed.read_bytes())
+        agreed: dict[str, Any] = self._recorded().get("settled", {})
         return agreed
 
+    async def remind(self) -> None:
+        """Tell the others again what was last settled: a process may have ended between recording and telling it."""
+        if recorded := self._recorded():
+            method, path = recorded["asked"]
+            await self._answers(method, path, _DONE_S)
+
+    def _recorded(self) -> dict[str, Any]:
+        if not self.others or not self._record.exists():
+            return {}
+        recorded: dict[str, Any] = json.loads(self._record.read_bytes())
+        return recorded
+
     @property
-    def _agreed(self) -> Path:
+    def _record(self) -> Path:
         return self._folder / "agreed.json"
 
     async def _answers(self, method: str, path: str, timeout_s: float) -> dict[int, httpx.Response | Exception]:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.draining import Draining
 from service.errors import CLIENT_GONE, problem_response
 from service.headers import header
+from service.json_lines import JsonLines
 from service.metrics import Metrics
 from service.siblings import Siblings
 
@@ -51,7 +52,9 @@ class RequestTelemetry:
     A request's id is the caller's `X-Request-ID` when it is a plain token, else a new one.
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, logger: Any, draining: Draining, siblings: Siblings) -> None:
+    def __init__(
+        self, app: ASGIApp, *, metrics: Metrics, logger: JsonLines, draining: Draining, siblings: Siblings
+    ) -> None:
         self.app, self.metrics, self.logger, self.draining, self.siblings = app, metrics, logger, draining, siblings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.serving.contestants import MODULAR, Place, ours
 from benchmarks.serving.intervals import paired_ratio
 from benchmarks.serving.load import Loaded
-from benchmarks.serving.rounds import Cell, load_of
+from benchmarks.serving.rounds import Cell, Plan, load_of
 from benchmarks.serving.servers import Server, serving
 from service.client import Client
 
@@ -62,25 +62,24 @@ def _copies(place: Place, model: str, seconds: float, count: int, batches: Seque
     return [{int(batch): rate for batch, rate in json.loads(one.result().stdout).items()} for one in done]
 
 
-def composed_beside_whole(place: Place, rounds: int, seconds: int, progress: Callable[[str], None]) -> list[Row]:
+def composed_beside_whole(place: Place, plan: Plan, progress: Callable[[str], None]) -> list[Row]:
     """Requests/s of a model of three classes over those of the model of ten that it is cut from."""
     rows = []
     with serving(ours(place), place) as server:
         composition = _composed(server)
         for connections in _CONNECTIONS:
             progress(f"composed beside whole: {connections} connections")
-            whole = load_of(server, place, Cell(MODULAR, "executable", "raw", connections), seconds)
+            cell = Cell(MODULAR, "executable", "raw", connections)
+            whole = load_of(server, place, cell, plan.seconds_of(cell))
             loads = [whole, replace(whole, url=f"{server.address}/predict?model={composition}")]
             for load in loads:
                 load.run()
-            pairs = [[load.run() for load in loads] for _ in range(rounds)]
+            pairs = [[load.run() for load in loads] for _ in range(plan.rounds)]
             rows.append(_row({"connections": connections}, ("whole", "composed"), pairs))
     return rows
 
 
-def together_beside_one(
-    place: Place, models: Sequence[str], rounds: int, seconds: int, progress: Callable[[str], None]
-) -> list[Row]:
+def together_beside_one(place: Place, plan: Plan, progress: Callable[[str], None]) -> list[Row]:
     """Requests/s and memory of all processes of the service, on their port, beside those of a service of one.
 
     Both run at the same time, so that pages of libraries are divided among both.
@@ -88,12 +87,11 @@ def together_beside_one(
     rows = []
     single = replace(place, processes=1)
     with serving(ours(single), single) as one, serving(ours(place), place) as together:
-        for model in models:
+        for model in plan.models:
             progress(f"{place.processes} processes beside one: {model}")
-            loads = [
-                load_of(server, place, Cell(model, "executable", "raw", 32), seconds) for server in (one, together)
-            ]
-            pairs = [[load.run() for load in loads] for _ in range(rounds + 1)]
+            cell = Cell(model, "executable", "raw", 32)
+            loads = [load_of(server, place, cell, plan.seconds_of(cell)) for server in (one, together)]
+            pairs = [[load.run() for load in loads] for _ in range(plan.rounds + 1)]
             row = _row({"model": model, "connections": 32}, ("one", f"{place.processes}"), pairs[1:])
             memory = [round(server.tree.memory_bytes() / 2**20) for server in (one, together)]
             rows.append(row | {"one MB": memory[0], f"{place.processes} MB": memory[1]})

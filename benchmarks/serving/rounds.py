@@ -52,8 +52,7 @@ class Plan:
     """How much is measured.
 
     Attributes:
-        seconds: of a cell; a slow model's cells with many connections last longer, so that each of them
-            is answered more than once.
+        seconds: of a cell of the tiny model; a slow model's last longer.
         warm_s: of load before a model's first cell.
     """
 

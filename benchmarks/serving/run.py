@@ -84,10 +84,6 @@ def _rounds(
 
 def _ourselves(plan: Plan, place: Place, progress: _Progress) -> dict[str, list[dict[str, Any]]]:
     return {
-        "ResNet18 composed for 3 classes beside all 10, through HTTP": composed_beside_whole(
-            place, plan.rounds, plan.seconds, progress
-        ),
-        "All processes of the service beside one": together_beside_one(
-            place, plan.models, plan.rounds, plan.seconds, progress
-        ),
+        "ResNet18 composed for 3 classes beside all 10, through HTTP": composed_beside_whole(place, plan, progress),
+        "All processes of the service beside one": together_beside_one(place, plan, progress),
     }

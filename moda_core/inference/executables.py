@@ -8,7 +8,6 @@ model is measured once (`forms.choose`); building a given form takes millisecond
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Literal, get_args
@@ -94,9 +93,9 @@ class Executable:
 
     def _answer(self, *given: Tensor) -> Float32[Tensor, "batch classes"]:
         with torch.inference_mode():
-            if self.device.type == "cpu":  # where a small network takes less time than what else might be done here
+            if self.device.type == "cpu":  # nothing more: for a small network each call beside it counts
                 return _float32(self._run(*given))
-            with full_float32() if self.device.type == "cuda" else nullcontext():
+            with full_float32():
                 return _float32(self._run(*(one.to(self.device) for one in given)))
 
 

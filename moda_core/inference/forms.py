@@ -130,7 +130,7 @@ def choose(
 
 
 def candidates(device: torch.device | str, allow: Collection[Form] = ()) -> list[Form]:
-    """The forms among which `choose` chooses on a device: always the plain and the folded one, on CPUs the packed one."""
+    """The forms among which `choose` chooses on a device: always plain and folded, and packed if it can be."""
     tried = {"plain", "folded", *allow} | ({"packed"} if can_pack(device) else set())
     return [form for form in FORMS if form in tried]
 

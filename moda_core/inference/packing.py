@@ -6,7 +6,8 @@ itself. Here that is done once. The convolution is torch's own for compiled netw
 
 How weights lie is known where channels fill whole blocks, as they do in whole networks. Other counts, which cut
 networks have, are laid out by the size of the image too; packed for another size they would be copied in every call, by
-slower code. They stay as they are: they are small, and had next to nothing to gain.
+slower code. They stay as they are: they are small, and had next to nothing to gain. All of this was seen with AVX-512; elsewhere
+the choice of a form keeps a packed network that is slower from being served.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float32
 from torch import Tensor, fx
 
 from moda_core.inference.folding import fold
@@ -22,6 +24,8 @@ from moda_core.inference.graphs import Calls
 __all__ = ["can_pack", "pack"]
 
 _RELU = frozenset({torch.relu, torch.relu_})
+_ALL_ARGUMENTS = 7
+"""Of a convolution that `fold` has made of a layer."""
 _BLOCK = 16
 """Channels that lie together on processors with AVX-512; on those with AVX2 it is half as many."""
 
@@ -40,6 +44,8 @@ def pack(calls: Calls) -> None:
     fold(calls)
     weights: dict[tuple[int, str], Tensor] = {}
     for node in calls.graph.find_nodes(op="call_function", target=torch.conv2d):
+        if len(node.args) < _ALL_ARGUMENTS or node.args[1].op != "get_attr":  # the network's own call, not a layer's
+            continue
         image, held, bias, stride, padding, dilation, groups = node.args
         plain = calls.parts[held.target]
         if isinstance(padding, str) or groups > 1 or any(count % _BLOCK for count in plain.shape[:2]):
@@ -51,17 +57,17 @@ def pack(calls: Calls) -> None:
         activation = _only_reader(node, _RELU)
         with calls.graph.inserting_before(node):
             weight = calls.attribute(f"{held.target}.packed.{node.name}", weights[known])
-            behind = "none" if activation is None else "relu"
+            post_op = "none" if activation is None else "relu"
             packed = calls.graph.call_function(
                 torch.ops.mkldnn._convolution_pointwise.default,
-                (image, weight, bias, *settings, behind, [], None),
+                (image, weight, bias, *settings, post_op, [], None),
             )
         for replaced in filter(None, (activation, node)):
             replaced.replace_all_uses_with(packed)
             calls.graph.erase_node(replaced)
 
 
-def _in_blocks(weight: Tensor, settings: list[Any]) -> Tensor:
+def _in_blocks(weight: Float32[Tensor, "outputs inputs height width"], settings: list[Any]) -> Tensor:
     given: Tensor = weight.detach().to_mkldnn()
     packed: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(given, *settings)
     return packed

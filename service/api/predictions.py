@@ -140,7 +140,11 @@ async def _asked(request: Request) -> _Asked:
 
 
 async def _body(request: Request) -> bytes:
-    """Starlette's own reader is a generator, which takes longer than reading a small body."""
+    """All of the request's body; Starlette's own reader is a generator, and takes longer than a small body.
+
+    Raises:
+        ClientDisconnect: when the caller hangs up before the end.
+    """
     pieces = []
     while True:
         message = await request.receive()

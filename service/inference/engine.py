@@ -213,6 +213,7 @@ class Engine:
         ticket = Ticket(seat.lane, partial(self._asked, seat, images), len(images), answer)
         self._preparing.submit(ticket, small=_is_small(images))
         try:
+            # Done already where the event loop has answered itself.
             outcome = answer.result() if answer.done() else await self._awaited(answer, ends_at)
         except torch.OutOfMemoryError as error:
             raise out_of_memory() from error

@@ -55,13 +55,7 @@ class OwnLane:
 
     def start(self, asked: Sequence[Asked]) -> Callable[[], list[Scores]]:
         """Begin the forward pass of all images; what is returned waits for their scores."""
-        sent = _sent(asked, self.transfers)
-        if len(sent[0]) <= self.max_batch:
-            logits = self.executable(*sent)
-        else:  # one request that is larger than a forward pass
-            parts = zip(*(torch.split(pixels, self.max_batch) for pixels in sent), strict=True)
-            logits = torch.cat([self.executable(*part) for part in parts])
-        arrived = self.transfers.fetch(logits)
+        arrived = self.transfers.fetch(_logits(self.executable, _sent(asked, self.transfers), self.max_batch))
         return lambda: _apart(arrived(), [one.images for one in asked])
 
 
@@ -82,8 +76,7 @@ class MixedLane:
         samples = [subset for subset, one in zip(subsets, asked, strict=True) for _ in range(one.images)]
         [pixels] = _sent(asked, self.transfers)
         masks = stacked(samples, pixels.device)
-        parts = zip(torch.split(pixels, self.max_batch), torch.split(masks, self.max_batch), strict=True)
-        arrived = self.transfers.fetch(torch.cat([self.model(*part) for part in parts]))
+        arrived = self.transfers.fetch(_logits(self.model, (pixels, masks), self.max_batch))
         return lambda: _chosen(arrived(), [one.images for one in asked], subsets)
 
 
@@ -102,6 +95,14 @@ class ProbeLane:
 def _sent(asked: Sequence[Asked], transfers: Transfers) -> list[Tensor]:
     """All images on the device, one tensor per input of the network."""
     return [transfers.send(parts) for parts in zip(*(one.pixels for one in asked), strict=True)]
+
+
+def _logits(run: Callable[..., Tensor], given: Sequence[Tensor], most: int) -> Float[Tensor, "images classes"]:
+    """Of all images, at most so many at a time: one request may be larger than a forward pass."""
+    if len(given[0]) <= most:
+        return run(*given)
+    parts = zip(*(torch.split(one, most) for one in given), strict=True)
+    return torch.cat([run(*part) for part in parts])
 
 
 def _apart(logits: Float[Tensor, "images classes"], sizes: Sequence[int]) -> list[Scores]:

@@ -51,7 +51,7 @@ def test_a_part_of_the_soak_has_no_error_and_leaks_nothing():
         assert row["p50 ms"] <= row["p99 ms"]
         assert row["files"][1] <= row["files"][0] + 3  # a connection that has not been closed yet, and its like
     # The cache was too small, so compositions were made again all the time; and it kept to its bound.
-    assert found.cache["evictions"] > 50
+    assert found.cache["evictions"] > 30
     assert found.cache["composed"] > 50
     assert found.cache["hits"] > 100
     assert 5 <= found.cache["models"] <= 16

@@ -77,6 +77,20 @@ def test_what_fails_here_goes_no_further(tmp_path: Path) -> None:
     assert len(in_a_service(tmp_path, "200 OK", scenario)) == 1
 
 
+def test_what_was_recorded_and_not_heard_is_told_again_by_a_process_that_starts(tmp_path: Path) -> None:
+    async def follow() -> None:
+        async with Siblings(tmp_path, 0, 2).following(asked(), settled):
+            pass
+
+    with pytest.raises(Unavailable):  # nobody listens
+        asyncio.run(follow())
+    assert in_a_service(tmp_path, "200 OK", Siblings.remind) == [f"POST {LOAD} HTTP/1.1"]
+
+
+def test_where_nothing_was_settled_nobody_is_reminded(tmp_path: Path) -> None:
+    assert in_a_service(tmp_path, "200 OK", Siblings.remind) == []
+
+
 def test_a_process_that_could_not_do_it_is_named(tmp_path: Path) -> None:
     async def scenario(siblings: Siblings) -> None:
         with pytest.raises(Unavailable, match=r"process 1 .* did not do it: said"):

@@ -10,6 +10,7 @@ import torch
 from moda_core.errors import InvalidInput
 from moda_core.inference.capture import BATCH_SIZES
 from moda_core.inference.executables import executable, reference
+from moda_core.inference.forms import candidates
 from moda_core.modularity.composition import compose
 from moda_core.modularity.models import ActivationCounts, ModularModel, PatchedModel, TrainedModel
 from moda_core.modularity.networks import network
@@ -21,7 +22,7 @@ LABELS = ("a", "b", "c", "d")
 
 
 def modular(name="resnet18", size=32, labels=LABELS):
-    width = 0.1 if name in {"vgg16", "resnet18", "mobilenet"} else 1.0
+    width = 0.25 if name in {"vgg16", "resnet18", "mobilenet"} else 1.0
     architecture = ArchitectureSpec(name=name, classes=len(labels), channels=3, image_size=size, width=width)
     draw = torch.Generator().manual_seed(4)
     counts = {
@@ -40,7 +41,7 @@ def trained(model):
 
 
 def patched():
-    weak, strong = modular("lenet5", 32), compose(modular("cnn", 16), ["b"])
+    weak, strong = modular("resnet18", 32), compose(modular("cnn", 16), ["b"])
     draw = torch.Generator().manual_seed(1)
     return PatchedModel(trained(weak), strong, "b", torch.randn(4, 4, generator=draw), torch.randn(4, generator=draw))
 
@@ -63,7 +64,7 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("form", ["plain", "folded", "packed"])
+@pytest.mark.parametrize("form", candidates("cpu"))
 @pytest.mark.parametrize("kind", MODELS)
 def test_executables_answer_as_the_network_does(kind, form):
     model = MODELS[kind]()
@@ -88,7 +89,7 @@ def test_the_reference_is_the_plain_network_in_float64(kind):
     assert torch.allclose(exact.float(), expected, atol=1e-4 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("form", ["folded", "packed", "bf16"])
+@pytest.mark.parametrize("form", candidates("cpu", ["bf16"]))
 @pytest.mark.parametrize("kind", ["trained", "composed", "patched"])
 def test_building_and_calling_leaves_the_model_as_it_was(kind, form):
     model = MODELS[kind]()
@@ -111,10 +112,20 @@ def test_bfloat16_answers_nearly_alike_in_less_memory():
     assert coarse.size_bytes < 0.6 * exact.size_bytes
 
 
-@pytest.mark.parametrize("form", ["folded", "packed"])
-def test_an_empty_batch_has_no_answers(form):
-    asked = executable(compose(modular(), ["a", "c"]), form)
-    assert asked(*pixels(asked, 0)).shape == (0, 2)
+@pytest.mark.parametrize("form", candidates("cpu"))
+@pytest.mark.parametrize("kind", ["trained", "composed"])
+def test_an_empty_batch_has_no_answers(kind, form):
+    asked = executable(MODELS[kind](), form)
+    assert asked(*pixels(asked, 0)).shape == (0, len(asked.labels))
+
+
+@pytest.mark.skipif("packed" not in candidates("cpu"), reason="needs a torch with oneDNN")
+@pytest.mark.parametrize("kind", ["trained", "patched"])
+def test_packed_weights_are_counted_as_what_they_replace(kind):
+    model = MODELS[kind]()
+    folded, packed = executable(model), executable(model, "packed")
+    assert any(one.is_mkldnn for one in packed._run.buffers())
+    assert packed.size_bytes == folded.size_bytes
 
 
 def test_one_thread_asks_while_another_builds():

@@ -21,17 +21,10 @@ from moda_core.training.initial import initial_network
 
 LABELS = ("a", "b", "c")
 
-
-@pytest.fixture(autouse=True)
-def two_forms(monkeypatch):
-    """What is told here of the choice between two forms holds for more."""
-    monkeypatch.setattr(forms, "can_pack", lambda _device: False)
-
-
 RULE = InputSpec(image_size=16, channels=3, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 
 
-def modular(name="resnet18", width=0.2):
+def modular(name="resnet18", width=0.25):
     architecture = ArchitectureSpec(name=name, classes=len(LABELS), channels=3, image_size=16, width=width)
     layers = unit_graph(architecture).layers
     counts = {layer.name: torch.ones(len(LABELS), layer.units, dtype=torch.int32) for layer in layers}
@@ -39,6 +32,18 @@ def modular(name="resnet18", width=0.2):
     held = ActivationCounts(counts=counts, units=units, samples=(1,) * len(LABELS))
     weights = initial_network(architecture, 3).state_dict()
     return ModularModel(architecture, LABELS, (0, 1, 2), RULE, weights, held, Decimal("0.9"))
+
+
+@pytest.fixture(autouse=True)
+def two_forms(monkeypatch, request):
+    """Most of what is told here is told of a choice between two forms, and holds for more."""
+    if "every_form" not in request.fixturenames:
+        monkeypatch.setattr(forms, "can_pack", lambda _device: False)
+
+
+@pytest.fixture
+def every_form():
+    """For tests of those that this machine has."""
 
 
 def images(count=64):
@@ -66,18 +71,21 @@ class Slow(nn.Module):
         return self.body(*pixels)
 
 
-def test_plain_folded_and_packed_are_tried_and_hold(monkeypatch):
-    monkeypatch.undo()
+@pytest.mark.usefixtures("every_form")
+def test_all_candidates_are_tried_and_hold():
     choice = choose(modular(), rounds=2)
-    assert [one.form for one in choice.reports] == ["plain", "folded", "packed"]
+    assert [one.form for one in choice.reports] == candidates("cpu")
     assert all(one.held and one.error <= one.bound for one in choice.reports)
     assert choice.images == 0
 
 
-def test_packed_is_for_cpus(monkeypatch):
-    monkeypatch.undo()
+@pytest.mark.usefixtures("every_form")
+def test_packed_is_for_cpus_with_onednn(monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     assert candidates("cpu", ["compiled"]) == ["plain", "folded", "packed", "compiled"]
     assert candidates("cuda:0", ["captured"]) == ["plain", "folded", "captured"]
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert candidates("cpu") == ["plain", "folded"]
 
 
 def test_the_report_is_json():

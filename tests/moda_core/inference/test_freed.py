@@ -13,6 +13,7 @@ from torch import nn
 from torch.fx.graph_module import _loader
 
 from moda_core.inference.executables import Form, executable
+from moda_core.inference.forms import candidates
 from moda_core.modularity.composition import compose
 from moda_core.modularity.models import Model
 
@@ -34,7 +35,7 @@ def no_collector() -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("form", ["plain", "folded", "packed", "bf16"])
+@pytest.mark.parametrize("form", candidates("cpu", ["bf16"]))
 def test_a_dropped_executable_holds_nothing_for_the_collector(form: Form, kind: str) -> None:
     model = MODELS[kind]()
     made = executable(model, form)

@@ -15,6 +15,7 @@ from benchmarks.proof import LEAST_VARIATION, MOST_DRAWS, MOST_ERROR, enliven, e
 from moda_core.errors import Conflict, InvalidInput, NotFound
 from moda_core.inference.executables import rewrite_of
 from moda_core.inference.folding import fold
+from moda_core.inference.forms import candidates
 from moda_core.inference.mixing import MixedModel, answers, stacked, subset, whole
 from moda_core.inference.regulation import kept_units, regulated
 from moda_core.modularity.composition import compose, cut_weights, held_masks
@@ -35,7 +36,7 @@ PER_SUBSET = 4
 def modular(name="cnn", seed=0, share=0.5):
     """Random counts over random weights."""
     size = 16 if name.startswith("cnn") else 64 if "/" in name else 32
-    width = 0.1 if name in {"resnet18", "mobilenet"} else 1.0
+    width = 0.25 if name in {"resnet18", "mobilenet"} else 1.0
     architecture = ArchitectureSpec(name=name, classes=len(LABELS), channels=3, image_size=size, width=width)
     draw = torch.Generator().manual_seed(seed)
     layers = unit_graph(architecture).layers
@@ -162,13 +163,23 @@ def test_whole_samples_have_the_full_models_logits_beside_others():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("form", ["plain", "folded", "packed"])
+@pytest.mark.parametrize("form", candidates("cpu"))
 def test_masks_of_ones_change_nothing(name, form):
     model = modular(name)
     images = pixels(model, 2)
     with torch.inference_mode():
         expected = network(model)(images)
     assert torch.allclose(MixedModel(model, form)(images, stacked([whole(model)] * 2)), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.skipif("packed" not in candidates("cpu"), reason="needs a torch with oneDNN")
+@pytest.mark.parametrize("name", ["cnn", "resnet18", "mobilenet"])
+def test_packed_each_sample_has_its_own_mask(name):
+    model, images = modular(name), pixels(modular(name), len(SUBSETS))
+    masks = stacked([subset(model, labels) for labels in SUBSETS])
+    folded, packed = MixedModel(model), MixedModel(model, "packed")
+    assert any(one.is_mkldnn for one in packed._run.buffers())
+    assert torch.allclose(packed(images, masks), folded(images, masks), atol=1e-5, rtol=1e-4)
 
 
 def test_in_bfloat16_the_answers_are_near():
