@@ -152,11 +152,14 @@ def _lines(
 
 
 def _goal(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Whether a model of three classes is twice as fast as the whole one, at every batch size."""
-    found = [line["speed-up"] for line in lines if line["model"] == f"{GOAL_CLASSES} composed, folded"]
+    """Whether a model of three classes, in its fastest form, is twice as fast as the whole one, at every batch size."""
+    found: dict[int, float] = {}
+    for line in lines:
+        if line["model"].startswith(f"{GOAL_CLASSES} composed, "):
+            found[line["batch"]] = max(found.get(line["batch"], 0.0), line["speed-up"])
     if not found:
         return {}
-    verdict = "reached" if min(found) >= GOAL_SPEED_UP else "NOT reached"
+    verdict = "reached" if min(found.values()) >= GOAL_SPEED_UP else "NOT reached"
     return {f"goal, {GOAL_CLASSES} classes {GOAL_SPEED_UP:g} times as fast": verdict}
 
 

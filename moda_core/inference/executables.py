@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from moda_core.errors import InvalidInput
 from moda_core.inference.capture import Captured, repeated
 from moda_core.inference.folding import fold
-from moda_core.inference.graphs import Calls, calls_of, traced_calls
+from moda_core.inference.graphs import Calls, calls_of, traced_calls, with_sizes
 from moda_core.inference.packing import can_pack, pack
 from moda_core.modularity.models import Model, ModularModel, PatchedModel, TrainedModel
 from moda_core.modularity.networks import network, splice
 from moda_core.specs import InputSpec
 from moda_core.structure.sliced import SlicedModel
+from moda_core.structure.unitgraph import unit_graph
 from moda_core.training.surroundings import full_float32
 
 __all__ = [
@@ -221,7 +222,7 @@ def _calls(model: TrainedModel | ModularModel) -> Calls:
     if isinstance(model, ModularModel) and model.composed:
         sliced = _plain_body(model)
         assert isinstance(sliced, SlicedModel)
-        return calls_of(sliced)
+        return with_sizes(calls_of(sliced), unit_graph(model.architecture))
     return traced_calls(model.architecture, model.weights)
 
 

@@ -192,6 +192,7 @@ def _as_functions(calls: Calls) -> None:
                 for name, tensor in tensors.items()
             ]
             called = calls.graph.call_function(function, (*node.args, *held, *settings))
+        called.meta.update(node.meta)
         _replace(calls.graph, node, called)
     for node in calls.graph.find_nodes(op="call_function", target=F.relu):
         node.target = torch.relu_ if node.kwargs.get("inplace") or True in node.args[1:] else torch.relu

@@ -33,12 +33,14 @@ from moda_core.structure.steps import (
     Zeros,
     same,
 )
-from moda_core.structure.unitgraph import unit_graph
+from moda_core.structure.unitgraph import UnitGraph, unit_graph
 
-__all__ = ["PER_SAMPLE", "Calls", "Program", "calls_of", "traced_calls"]
+__all__ = ["PER_SAMPLE", "READS", "Calls", "Program", "calls_of", "traced_calls", "with_sizes"]
 
 PER_SAMPLE = "per_sample"
 """In a node's `meta`: the value, with a batch of one, of what is the same for every sample."""
+READS = "reads"
+"""In a node's `meta`: height and width of the images that it reads, where they are known."""
 
 
 @dataclass
@@ -138,7 +140,7 @@ def traced_calls(architecture: ArchitectureSpec, weights: Mapping[str, Tensor]) 
     graph = unit_graph(architecture)
     own = {name: weight.detach() for name, weight in weights.items()}
     copied = rewritten(graph.eval_trace, graph, lambda _copy, _node, _layer: None)
-    return _calls(copied, full_network(architecture, own).eval())
+    return with_sizes(_calls(copied, full_network(architecture, own).eval()), graph)
 
 
 def calls_of(network: SlicedModel | fx.GraphModule) -> Calls:
@@ -157,6 +159,16 @@ def _calls(graph: fx.Graph, network: nn.Module) -> Calls:
     }
     parts |= {str(node.target): states[str(node.target)] for node in graph.nodes if node.op == "get_attr"}
     return Calls(graph, parts, {node.name: node for node in graph.nodes})
+
+
+def with_sizes(calls: Calls, graph: UnitGraph) -> Calls:
+    """The same calls, of a network of this graph, whole or cut, with what is known of the sizes of images in them."""
+    for of_graph, operation in graph.operations.items():
+        node = calls.values.get(of_graph.name)
+        size = operation.inputs[0].shape[2:] if operation.inputs else ()
+        if isinstance(node, fx.Node) and len(size) == 2:
+            node.meta[READS] = tuple(size)
+    return calls
 
 
 class _Writer:

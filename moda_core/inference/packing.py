@@ -4,10 +4,10 @@ oneDNN, torch's library for CPUs, computes on weights in blocks of its own. A co
 into those blocks in every call, which for a layer of 512 channels and few images takes as long as the convolution
 itself. Here that is done once. The convolution is torch's own for compiled networks, which also applies the ReLU.
 
-How weights lie is known where channels fill whole blocks, as they do in whole networks. Other counts, which cut
-networks have, are laid out by the size of the image too; packed for another size they would be copied in every call, by
-slower code. They stay as they are: they are small, and had next to nothing to gain. All of this was seen with AVX-512; elsewhere
-the choice of a form keeps a packed network that is slower from being served.
+How they lie depends on the size of the image too where channels do not fill whole blocks, as in networks that were cut;
+laid out for another size they would be copied in every call, by slower code. Weights of such layers stay as they are
+where the size is not known. All of this was seen with AVX-512; elsewhere the choice of a form keeps a packed network that
+is slower from being served.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxtyping import Float32
 from torch import Tensor, fx
 
 from moda_core.inference.folding import fold
-from moda_core.inference.graphs import Calls
+from moda_core.inference.graphs import READS, Calls
 
 __all__ = ["can_pack", "pack"]
 
@@ -37,7 +37,7 @@ def can_pack(device: torch.device | str) -> bool:
 
 
 def pack(calls: Calls) -> None:
-    """Fold the calls of a network in eval mode, and pack the weights of convolutions whose channels fill whole blocks.
+    """Fold the calls of a network in eval mode, and pack the weights of its convolutions.
 
     Computes in float32; what was shared with the network stays as it is.
     """
@@ -48,12 +48,18 @@ def pack(calls: Calls) -> None:
             continue
         image, held, bias, stride, padding, dilation, groups = node.args
         plain = calls.parts[held.target]
-        if isinstance(padding, str) or groups > 1 or any(count % _BLOCK for count in plain.shape[:2]):
+        size = node.meta.get(READS)
+        if (
+            isinstance(padding, str)
+            or groups > 1
+            or (size is None and any(count % _BLOCK for count in plain.shape[:2]))
+        ):
             continue
         settings = [list(padding), list(stride), list(dilation), groups]
-        known = id(plain), str(settings)  # one tensor may go by many names
+        known = id(plain), f"{settings} {size}"  # one tensor may go by many names
         if known not in weights:
-            weights[known] = _in_blocks(plain, settings)
+            image_shape = None if size is None else [1, plain.shape[1], *size]
+            weights[known] = _in_blocks(plain, settings, image_shape)
         activation = _only_reader(node, _RELU)
         with calls.graph.inserting_before(node):
             weight = calls.attribute(f"{held.target}.packed.{node.name}", weights[known])
@@ -67,9 +73,11 @@ def pack(calls: Calls) -> None:
             calls.graph.erase_node(replaced)
 
 
-def _in_blocks(weight: Float32[Tensor, "outputs inputs height width"], settings: list[Any]) -> Tensor:
+def _in_blocks(
+    weight: Float32[Tensor, "outputs inputs height width"], settings: list[Any], image_shape: list[int] | None
+) -> Tensor:
     given: Tensor = weight.detach().to_mkldnn()
-    packed: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(given, *settings)
+    packed: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight.default(given, *settings, image_shape)
     return packed
 
 

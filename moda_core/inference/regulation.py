@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor, fx
 
 from moda_core.inference.folding import fold
-from moda_core.inference.graphs import Calls, Program, calls_of
+from moda_core.inference.graphs import Calls, Program, calls_of, with_sizes
 from moda_core.structure.sliced import assemble
 from moda_core.structure.slicing import Plan
 from moda_core.structure.unitgraph import Layer
@@ -32,7 +32,7 @@ def regulated(planned: Plan, weights: Mapping[str, Tensor], *, rewrite: Callable
         weights: as for `assemble`.
         rewrite: changes the calls, masks included; by default norms go into convolutions, and what else `fold` does.
     """
-    calls = calls_of(assemble(planned, weights))
+    calls = with_sizes(calls_of(assemble(planned, weights)), planned.graph)
     with calls.graph.inserting_after(next(iter(calls.graph.nodes))):
         masks = calls.graph.placeholder("masks")
     for name, section in _sections(planned).items():

@@ -7,12 +7,16 @@ from hypothesis import strategies as st
 from random_networks import BLOCKS, SIZE, Pooled, recipes, stack
 from torch import nn
 
+from benchmarks.drawn import drawn_model
 from moda_core.errors import InvalidInput
-from moda_core.inference.executables import check_form
+from moda_core.inference.executables import check_form, executable
 from moda_core.inference.folding import fold
-from moda_core.inference.graphs import calls_of, traced_calls
+from moda_core.inference.graphs import READS, calls_of, traced_calls, with_sizes
 from moda_core.inference.packing import can_pack, pack
+from moda_core.modularity.composition import compose
+from moda_core.modularity.networks import network
 from moda_core.specs import ArchitectureSpec
+from moda_core.structure.unitgraph import unit_graph
 from moda_core.training.initial import initial_network
 
 CONVOLUTION = torch.ops.mkldnn._convolution_pointwise.default
@@ -20,9 +24,6 @@ NAMES = [
     "vgg16", "resnet18", "mobilenet", "lenet5", "cnn", "cnn-gelu", "vit", "torchvision/mobilenet_v3_small",
     "torchvision/shufflenet_v2_x0_5", "torchvision/googlenet",
 ]  # fmt: skip
-
-PACKED = {name for name in NAMES if name not in {"lenet5", "vit"}}
-"""Those with convolutions whose channels fill blocks."""
 
 pytestmark = pytest.mark.skipif(not can_pack("cpu"), reason="needs a torch with oneDNN")
 
@@ -85,7 +86,7 @@ def test_catalogued_networks_give_the_folded_ones_logits(name, count):
     architecture = ArchitectureSpec(name=name, classes=4, channels=3, image_size=size, width=width)
     weights = initial_network(architecture, 1).state_dict()
     packed, folded = both(lambda: traced_calls(architecture, weights), drawn(2, count, size))
-    assert is_packed(traced_calls(architecture, weights)) == (name in PACKED)
+    assert is_packed(traced_calls(architecture, weights))
     assert packed.shape == folded.shape == (count, 4)
     if count:
         assert_alike(packed, folded)
@@ -124,6 +125,24 @@ def test_what_is_packed_and_with_which_activation():
     assert len(calls.graph.find_nodes(op="call_function", target=torch.conv2d)) == 6
     packed = [one for one in calls.program().buffers() if one.is_mkldnn]
     assert [tuple(one.shape[:2]) for one in packed] == [(16, 16), (32, 16)]  # one for both calls of the first
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet"])
+def test_cut_networks_are_packed_for_the_size_of_their_images(name):
+    model = drawn_model(name, seed=0)
+    cut = compose(model, model.labels[:2])
+    body, found = network(cut).get_submodule("body"), {}
+    calls = with_sizes(calls_of(body), unit_graph(cut.architecture))
+    layers = [node for node in calls.graph.find_nodes(op="call_module") if type(calls.parts[node.target]) is nn.Conv2d]
+    for node in layers:
+        calls.parts[node.target].register_forward_pre_hook(
+            lambda _part, given, node=node: found.update({node: tuple(given[0].shape[2:])})
+        )
+    body(drawn(5, 1, 32))
+    assert found == {node: node.meta[READS] for node in layers}
+    packed = [one for one in executable(cut, "packed")._run.buffers() if one.is_mkldnn]
+    assert len(packed) == sum(calls.parts[node.target].groups == 1 for node in layers)
+    assert any(count % 16 for one in packed for count in one.shape[:2])
 
 
 def test_what_is_packed_stays_as_it_was():
