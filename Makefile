@@ -76,7 +76,7 @@ bench: $(INSTALLED) ## the benchmarks, one after the other (long; one alone: pyt
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
 # Each peer gets an environment of its own below build/, once; wrk is installed where root can.
-bench-serving: $(INSTALLED) ## our service beside LitServe, BentoML and Ray Serve (half an hour; ARGS=--quick: some minutes)
+bench-serving: $(INSTALLED) ## our service beside LitServe, BentoML and Ray Serve (an hour and a half; ARGS=--quick: some minutes)
 	@$(BIN)/python -m benchmarks.serving $(ARGS)
 
 soak: $(INSTALLED) ## 100,000 requests over 300 subsets, and 1,000 loads: does memory stay (ten minutes; ARGS='--requests 3000')
