@@ -95,13 +95,9 @@ class Executable:
     def _answer(self, *given: Tensor) -> Float32[Tensor, "batch classes"]:
         with torch.inference_mode():
             if self.device.type == "cpu":  # nothing more: for a small network each call beside it counts
-                return _float32(self._run(*given))
+                return self._run(*given).to(torch.float32)
             with full_float32():
-                return _float32(self._run(*(one.to(self.device) for one in given)))
-
-
-def _float32(logits: Tensor) -> Float32[Tensor, "batch classes"]:
-    return logits if logits.dtype == torch.float32 else logits.to(torch.float32)
+                return self._run(*(one.to(self.device) for one in given)).to(torch.float32)
 
 
 def executable(model: Model, form: Form = "folded", device: torch.device | str = "cpu") -> Executable:
@@ -177,8 +173,7 @@ class Component(nn.Module):
     ) -> Float[Tensor, "batch classes"]:
         """Logits, in the body's type."""
         values = pixels.to(self.door, memory_format=torch.channels_last)
-        normalised = torch.addcmul(self.shift, values, self.scale)
-        logits: Tensor = self.body.forward(normalised if self.kind == self.door else normalised.to(self.kind), *more)
+        logits: Tensor = self.body.forward(torch.addcmul(self.shift, values, self.scale).to(self.kind), *more)
         return logits
 
 

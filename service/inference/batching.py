@@ -172,6 +172,5 @@ class Batcher:
         ]
 
     def _done(self, tickets: int) -> None:
-        if tickets:
-            with self._wake:
-                self._running -= tickets
+        with self._wake:
+            self._running -= tickets

@@ -43,15 +43,15 @@ def test_every_kind_of_request_is_for_every_subset():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_a_part_of_the_soak_has_no_error_and_leaks_nothing():
-    found = soak(Plan(requests=1_500, subsets=40, cache_models=10, loads=50, interval_s=0.1))
+    found = soak(Plan(requests=2_000, subsets=40, cache_models=10, loads=50, interval_s=0.1))
     asked, loads = (one.row for one in found.phases)
-    assert (asked["what"], loads["what"]) == ("1,500 requests", "100 loads")
+    assert (asked["what"], loads["what"]) == ("2,000 requests", "100 loads")
     for row in (asked, loads):
         assert row["errors"] == 0
         assert row["p50 ms"] <= row["p99 ms"]
         assert row["files"][1] <= row["files"][0] + 3  # a connection that has not been closed yet, and its like
     # The cache was too small, so compositions were made again all the time; and it kept to its bound.
-    assert found.cache["evictions"] > 30
+    assert found.cache["evictions"] > 50
     assert found.cache["composed"] > 50
     assert found.cache["hits"] > 100
     assert 5 <= found.cache["models"] <= 16

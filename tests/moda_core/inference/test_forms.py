@@ -20,7 +20,6 @@ from moda_core.structure.unitgraph import unit_graph
 from moda_core.training.initial import initial_network
 
 LABELS = ("a", "b", "c")
-
 RULE = InputSpec(image_size=16, channels=3, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 
 
