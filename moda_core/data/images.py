@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
+from moda_core.data.png import plain_pixels, size_in
 from moda_core.errors import TooLarge, UnreadableImage
 from moda_core.specs import InputSpec
 
@@ -41,7 +42,6 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", 
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"})
-_PNG, _PNG_SIZE = b"\x89PNG\r\n\x1a\n", struct.Struct(">16xII")  # RFC 2083: the first chunk begins with the size
 _ORIENTATION, _FIRST_TRANSPOSED = 0x0112, 5
 _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114
 _PIXELS_AT_ONCE = 2**24  # as float32 in three channels: 200 MB
@@ -79,12 +79,16 @@ def decode(
 ) -> UInt8[Tensor, "channels height width"]:
     """Pixels of a PNG, JPEG, WebP, GIF (first frame), BMP or TIFF file: one channel if grey, else three.
 
-    Turned upright by EXIF orientation; transparency is laid on white; 16 bits are scaled to 8.
+    Turned upright by EXIF orientation; transparency is laid on white; 16 bits are scaled to 8. How the pixels lie in
+    memory depends on the file.
 
     Raises:
         UnreadableImage: for bytes that are none of these, or cut off.
         TooLarge: for more than `max_pixels`, before any pixel is decoded.
     """
+    size = size_in(data)
+    if size is not None and size[0] * size[1] <= max_pixels and (plain := plain_pixels(data)) is not None:
+        return plain
     with _opened(data, field, max_pixels) as image:
         try:
             image.load()
@@ -111,9 +115,9 @@ def read_header(data: bytes, *, field: str = "image", max_pixels: int = MAX_PIXE
 
 def pixels_in(data: bytes) -> int:
     """Height times width of the image in `data`, from its first bytes and in microseconds; 0 for what is no image."""
-    if data.startswith(_PNG) and len(data) >= _PNG_SIZE.size:
-        width, height = _PNG_SIZE.unpack_from(data)
-        return int(width * height)
+    size = size_in(data)
+    if size is not None:
+        return size[0] * size[1]
     try:
         with _opened(data, "image", MAX_PIXELS) as image:
             return image.width * image.height

@@ -33,7 +33,7 @@ class Asked:
     @property
     def images(self) -> int:
         """How many there are."""
-        return len(self.pixels[0])
+        return self.pixels[0].shape[0]
 
 
 class Scores(NamedTuple):
@@ -99,7 +99,7 @@ def _sent(asked: Sequence[Asked], transfers: Transfers) -> list[Tensor]:
 
 def _logits(run: Callable[..., Tensor], given: Sequence[Tensor], most: int) -> Float[Tensor, "images classes"]:
     """Of all images, at most so many at a time: one request may be larger than a forward pass."""
-    if len(given[0]) <= most:
+    if given[0].shape[0] <= most:
         return run(*given)
     parts = zip(*(torch.split(one, most) for one in given), strict=True)
     return torch.cat([run(*part) for part in parts])
