@@ -1,10 +1,10 @@
 """Images of many requests decoded beside the event loop, with as few turns between threads as can be.
 
 Python runs one thread at a time, and handing a request from one to the next takes longer than decoding a small
-image, or than a small model's forward pass. So what arrives in one turn of the event loop goes to a thread
-together, and on to the device together. A small request that finds the device idle goes straight to the device's
-own thread; and where model and image together take less than a millisecond, to none: what arrived in a turn of the
-loop is answered at its end, a few milliseconds of it at a time. A caller who seems to be alone is answered then and
+image, or than a small model's forward pass. So what arrives in turns of the event loop that follow each other goes to a
+thread together, and on to the device together. A small request that finds the device idle goes straight to the device's
+own thread; and where model and image together take less than a millisecond, to none: what has arrived is answered by
+the loop, a few milliseconds of it at a time. A caller who seems to be alone is answered then and
 there, by models that take up to two milliseconds (`docs/decisions/0008-threads.md`).
 """
 
@@ -52,7 +52,7 @@ class Preparing:
         self._waiting: deque[Ticket[Any]] = deque()
         self._here: deque[Ticket[Any]] = deque()
         self._lock, self._at_work, self._handing_over = threading.Lock(), 0, False
-        self._arrived = self._arrived_before = 0
+        self._arrived = self._arrived_before = self._gathered = 0
 
     def submit(self, ticket: Ticket[Any], *, small: bool) -> None:
         """Take a request on its way; called on its event loop. Its answer may be there when this returns.
@@ -89,10 +89,24 @@ class Preparing:
     def _hand_over_soon(self) -> None:
         if not self._handing_over:
             self._handing_over = True
-            asyncio.get_running_loop().call_soon(self._hand_over)
+            asyncio.get_running_loop().call_soon(self._gather)
+
+    def _gather(self) -> None:
+        """Hand over, once a turn of the loop has brought nothing more or there is a batch.
+
+        What the loop reads in one turn arrives here in the next, behind what it has read before. The loop does not
+        sleep meanwhile.
+        """
+        found = len(self._here) + len(self._waiting)
+        if self._gathered < found < self._batcher.max_batch:
+            self._gathered = found
+            asyncio.get_running_loop().call_soon(self._gather)
+        else:
+            self._gathered = 0
+            self._hand_over()
 
     def _hand_over(self) -> None:
-        """Answer what is answered here, and wake as many threads as what else arrived in this turn is worth."""
+        """Answer what is answered here, and wake as many threads as what else arrived is worth."""
         self._handing_over = False
         if self._arrived:
             self._arrived_before, self._arrived = self._arrived, 0

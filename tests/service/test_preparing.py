@@ -132,6 +132,59 @@ def test_each_lane_has_its_own_batch_in_a_turn(preparing: Preparing):
     assert [[value for _, value in lane.batches[0][1]] for lane in lanes] == [[0, 4], [1, 3, 5]]
 
 
+def in_turns(preparing: Preparing, lane: Noting, *sizes: int) -> None:
+    """So many requests in each turn of the loop, one turn after the other, whatever became of those before."""
+
+    async def scenario() -> None:
+        loop, tickets = asyncio.get_running_loop(), list[Ticket[object]]()
+        for size in sizes:
+            arrived = [Ticket(lane, noted(number), 1, loop.create_future()) for number in range(size)]
+            tickets += arrived
+            for ticket in arrived:
+                preparing.submit(ticket, small=True)
+            await asyncio.sleep(0)
+        for ticket in tickets:
+            await ticket.answer
+
+    asyncio.run(scenario())
+
+
+def test_what_comes_turn_after_turn_shares_a_batch(preparing: Preparing):
+    lane = Steady(image_s=0.00001)
+    in_turns(preparing, lane, 2, 3, 1)
+    assert [len(batch) for _, batch in lane.batches] == [6]
+
+
+def test_a_turn_that_brings_nothing_ends_a_batch(preparing: Preparing):
+    lane = Steady(image_s=0.00001)
+    in_turns(preparing, lane, 2, 3, 0, 0, 2, 0)
+    assert [len(batch) for _, batch in lane.batches] == [5, 2]
+
+
+def test_a_full_batch_waits_for_no_other_turn(preparing: Preparing):
+    lane = Steady(image_s=0.00001)
+    in_turns(preparing, lane, 20, 20, 20)
+    assert [len(batch) for _, batch in lane.batches] == [32, 28]
+
+
+def test_threads_get_together_what_comes_turn_after_turn(preparing: Preparing):
+    lane = Steady(image_s=0.1)
+    begun = threading.Event()
+
+    async def scenario() -> int:
+        loop, tickets = asyncio.get_running_loop(), list[Ticket[object]]()
+        for _ in range(3):
+            tickets.append(Ticket(lane, begun.set, 1, loop.create_future()))
+            preparing.submit(tickets[-1], small=False)
+            assert not begun.is_set()
+            await asyncio.sleep(0)
+        for ticket in tickets:
+            await ticket.answer
+        return len(tickets)
+
+    assert asyncio.run(scenario()) == 3
+
+
 def turns(preparing: Preparing, lane: Noting, *sizes: int, small: bool = True) -> list[list[bool]]:
     """Which requests of each turn of the loop were answered before the next one could arrive."""
 
