@@ -79,8 +79,7 @@ def decode(
 ) -> UInt8[Tensor, "channels height width"]:
     """Pixels of a PNG, JPEG, WebP, GIF (first frame), BMP or TIFF file: one channel if grey, else three.
 
-    Turned upright by EXIF orientation; transparency is laid on white; 16 bits are scaled to 8. How the pixels lie in
-    memory depends on the file.
+    Turned upright by EXIF orientation; transparency is laid on white; 16 bits are scaled to 8.
 
     Raises:
         UnreadableImage: for bytes that are none of these, or cut off.

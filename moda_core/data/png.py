@@ -1,8 +1,6 @@
-"""PNG files of the commonest kind, decoded by the libpng that comes with torchvision.
+"""PNG files of the commonest kind, decoded by the libpng that comes with torchvision (decision 10).
 
-Pillow reads a PNG's structure in Python, which for a small picture takes several times as long as its pixels. A file of
-8-bit grey or RGB and nothing else needs none of what Pillow offers. On a stream of pixels that is broken within sound
-chunks, libpng writes a line to standard error.
+On a stream of pixels that is broken within sound chunks, libpng writes lines of its own to standard error.
 """
 
 from __future__ import annotations
@@ -22,10 +20,12 @@ __all__ = ["SIGNATURE", "plain_pixels", "size_in"]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-_SIZE = struct.Struct(">16xII")  # the first chunk, IHDR, begins with the width and the height
-_CHUNK, _CHECK = struct.Struct(">I4s"), struct.Struct(">I")  # length and name before the data, CRC behind it
+_HEAD = SIGNATURE + b"\0\0\0\rIHDR"  # then 13 bytes: width, height, form
+_SIZE, _FORM = struct.Struct(">16xII"), slice(24, 29)
 _FORMS = frozenset({b"\x08\x00\x00\x00\x00", b"\x08\x02\x00\x00\x00"})  # 8 bits, grey or RGB, not interlaced
-_PLAIN = frozenset({b"IHDR", b"IDAT", b"IEND"})
+_PIXELS = 33  # where the chunks of pixels begin
+_END = b"\0\0\0\0IEND\xaeB`\x82"
+_CHUNK, _CHECK = struct.Struct(">I4s"), struct.Struct(">I")  # length and name before the data, CRC behind it
 _AS_IT_IS = 0  # torchvision's ImageReadMode.UNCHANGED
 
 _Decode = Callable[[Tensor, int], Tensor]
@@ -42,31 +42,32 @@ def size_in(data: bytes) -> tuple[int, int] | None:
 def plain_pixels(data: bytes) -> UInt8[Tensor, "channels height width"] | None:
     """Pixels of a PNG file of 8-bit grey or RGB that says nothing else about them.
 
-    They lie with channels last. None for any other file, for a broken one, and where torchvision has no decoder.
+    None for any other file, for a broken one, and where torchvision has no decoder.
     """
     decode = _decoder()
     if decode is None or not _is_plain(data):
         return None
     try:
         # bytes cannot be written to, which torch warns of.
-        return decode(torch.frombuffer(bytearray(data), dtype=torch.uint8), _AS_IT_IS)
+        return decode(torch.frombuffer(bytearray(data), dtype=torch.uint8), _AS_IT_IS).contiguous()
     except RuntimeError:
         return None
 
 
 def _is_plain(data: bytes) -> bool:
-    """Whether a file consists of whole chunks of a size, of pixels and an end."""
-    if not data.startswith(SIGNATURE) or data[24:29] not in _FORMS:
+    """Whether a file consists of its size, of pixels in one chunk or more, and an end, and all of it is sound."""
+    if not data.startswith(_HEAD) or data[_FORM] not in _FORMS or not data.endswith(_END):
         return False
-    names, start, most, view = [], len(SIGNATURE), len(data) - _CHECK.size, memoryview(data)
-    while start + _CHUNK.size <= most:
+    start, last, expected, view = len(SIGNATURE), len(data) - len(_END), b"IHDR", memoryview(data)
+    while start + _CHUNK.size + _CHECK.size <= last:
         length, name = _CHUNK.unpack_from(data, start)
         end = start + _CHUNK.size + length
-        if name not in _PLAIN or end > most or zlib.crc32(view[start + 4 : end]) != _CHECK.unpack_from(data, end)[0]:
+        if name != expected or end + _CHECK.size > last:
             return False
-        names.append(name)
-        start = end + _CHECK.size
-    return start == len(data) and names[0] == b"IHDR" and names[-1] == b"IEND" and len(names) > 2
+        if zlib.crc32(view[start + 4 : end]) != _CHECK.unpack_from(data, end)[0]:
+            return False
+        start, expected = end + _CHECK.size, b"IDAT"
+    return start == last > _PIXELS
 
 
 @cache

@@ -237,8 +237,8 @@ def _timed(
 
     They are the shortest of rounds in which the forms take turns, because what else the machine does only ever adds
     to a time. Quick models have as many rounds more as fit into a tenth of a second. Single images come several in a
-    row: the first one would find the code of the large batch before it in the processor's caches, which some forms
-    share and others do not.
+    row: the first finds in the processor's caches what the large batch before it has left there, which favours forms
+    that run the same code for both.
     """
     single = tuple(given[:1] for given in pixels)
     many = tuple(given.repeat(-(-LARGE_BATCH // len(given)), 1, 1, 1)[:LARGE_BATCH] for given in pixels)

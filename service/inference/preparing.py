@@ -34,6 +34,9 @@ _QUICK_S = 0.0005
 _HERE_S = 0.005
 """What all of that may take in one turn of the event loop; the rest waits for the next."""
 
+_GATHER_S = 0.005
+"""For so long the loop goes on reading what belongs to a batch of its own, before it is answered."""
+
 _ALONE_S = 0.002
 """The same for a caller who is alone: nobody else waits meanwhile, and no batch is missed."""
 
@@ -52,7 +55,8 @@ class Preparing:
         self._waiting: deque[Ticket[Any]] = deque()
         self._here: deque[Ticket[Any]] = deque()
         self._lock, self._at_work, self._handing_over = threading.Lock(), 0, False
-        self._arrived = self._arrived_before = self._gathered = 0
+        self._arrived = self._arrived_before = self._found_before = 0
+        self._gather_until = 0.0
 
     def submit(self, ticket: Ticket[Any], *, small: bool) -> None:
         """Take a request on its way; called on its event loop. Its answer may be there when this returns.
@@ -62,7 +66,7 @@ class Preparing:
             small: whether it is prepared faster than it is handed to another thread.
         """
         self._arrived += 1
-        self._hand_over_soon()
+        self._begin_gathering()
         is_next = small and not self._waiting and not self._here and self._batcher.idle
         if is_next and self._is_alone() and self._takes_at_most(_ALONE_S, ticket.lane):
             if ticket.prepare():
@@ -79,41 +83,48 @@ class Preparing:
         self._threads.shutdown()
 
     def _is_alone(self) -> bool:
-        """Whether a request is the first of its turn, and the one before came alone; others may come, and wait for it."""
+        """Whether a request is the first since what was handed over, and that came alone; others may come, and wait for it."""
         return self._arrived == 1 and self._arrived_before == 1
 
     def _takes_at_most(self, seconds: float, lane: Lane) -> bool:
         """Whether an image is known to take so little; False on CUDA, where nothing runs on the loop."""
         return lane.image_s <= seconds and not self._batcher.overlap
 
-    def _hand_over_soon(self) -> None:
+    def _begin_gathering(self) -> None:
         if not self._handing_over:
-            self._handing_over = True
+            self._handing_over, self._found_before = True, 0
+            self._gather_until = time.perf_counter() + _GATHER_S
             asyncio.get_running_loop().call_soon(self._gather)
 
     def _gather(self) -> None:
-        """Hand over, once a turn of the loop has brought nothing more or there is a batch.
+        """Hand over, once a turn of the loop has brought nothing more to be answered here, or there is a batch of it.
 
-        What the loop reads in one turn arrives here in the next, behind what it has read before. The loop does not
-        sleep meanwhile.
+        What the loop reads in one turn arrives here in the next, behind what it has read before. It does not sleep
+        meanwhile.
         """
-        found = len(self._here) + len(self._waiting)
-        if self._gathered < found < self._batcher.max_batch:
-            self._gathered = found
+        found = len(self._here)
+        more = self._found_before < found < self._batcher.max_batch
+        if more and time.perf_counter() < self._gather_until:
+            self._found_before = found
+            self._wake_threads()
             asyncio.get_running_loop().call_soon(self._gather)
         else:
-            self._gathered = 0
             self._hand_over()
 
     def _hand_over(self) -> None:
-        """Answer what is answered here, and wake as many threads as what else arrived is worth."""
+        """Answer what is answered here, for as long as one turn may take, and let threads have the rest."""
         self._handing_over = False
         if self._arrived:
             self._arrived_before, self._arrived = self._arrived, 0
         for tickets in self._this_turn().values():
             self._batcher.run_here(tickets)
         if self._here:
-            self._hand_over_soon()
+            self._handing_over = True
+            asyncio.get_running_loop().call_soon(self._hand_over)
+        self._wake_threads()
+
+    def _wake_threads(self) -> None:
+        """Wake as many as what waits for them is worth."""
         with self._lock:
             wanted = min(self._most, len(self._waiting), 1 + len(self._waiting) // _MORE_THREADS)
             more, self._at_work = max(0, wanted - self._at_work), max(wanted, self._at_work)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,6 +72,7 @@ def test_a_plain_file_has_the_pixels_that_pillow_finds(mode: str, width: int, he
     assert found is not None
     assert expected is not None
     assert found.dtype == torch.uint8
+    assert found.is_contiguous()
     assert torch.equal(found, expected)
 
 
@@ -95,6 +97,16 @@ OTHERS = {
     "no pixels": encoded(drawn(4, 4, "L"))[:BEFORE_PIXELS] + chunk(b"IEND"),
     "no end": encoded(drawn(4, 4, "L"))[:-12],
     "more behind the end": encoded(drawn(4, 4, "L")) + b"more",
+    "two ends": encoded(drawn(4, 4, "L")) + chunk(b"IEND"),
+    "an end with data": encoded(drawn(4, 4, "L"))[:-12] + chunk(b"IEND", b"data"),
+    "two sizes": encoded(drawn(4, 4, "L"))[:BEFORE_PIXELS] + encoded(drawn(4, 4, "L"))[len(SIGNATURE) :],
+    "no size": SIGNATURE + encoded(drawn(4, 4, "L"))[BEFORE_PIXELS:],
+    "a longer size": SIGNATURE
+    + chunk(b"IHDR", encoded(drawn(4, 4, "L"))[16:29] + b"more")
+    + encoded(drawn(4, 4, "L"))[BEFORE_PIXELS:],
+    "interlaced": SIGNATURE
+    + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 1))
+    + encoded(drawn(1, 1, "L"))[BEFORE_PIXELS:],
     "a chunk longer than the file": encoded(drawn(4, 4, "L"))[:BEFORE_PIXELS] + struct.pack(">I", 2**31) + b"IDAT" * 9,
 }
 
@@ -158,7 +170,7 @@ def test_without_a_decoder_pillow_reads_everything(missing: str, monkeypatch: py
     elif missing == "library":
         monkeypatch.setattr(torch.ops, "load_library", refuse)
     else:
-        monkeypatch.setattr(torch.ops, "image", torch._ops._OpNamespace("no_such_namespace"))
+        monkeypatch.setattr(torch.ops, "image", SimpleNamespace())
     picture = drawn(7, 5, "RGB")
     assert plain_pixels(encoded(picture)) is None
     assert np.array_equal(images.decode(encoded(picture)).numpy(), np.asarray(picture).transpose(2, 0, 1))

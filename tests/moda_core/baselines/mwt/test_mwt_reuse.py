@@ -1,3 +1,5 @@
+from statistics import mean
+
 import pytest
 import torch
 from mwt_on_digits import DIGITS, LABELS, equal, model_and_modules, recipe, right
@@ -73,6 +75,16 @@ def test_mwt_from_end_to_end_on_digits():
     size = mwt_size(model, modules, pair, head=True)
     assert size.kept_parameters <= size.original_parameters + 22
     tuned = reuse_fine_tuned(model, modules, pair, DIGITS.train, recipe(epochs=3), mirror=DIGITS.mirror)
-    plain = right(compose_mwt(model, modules, pair), test).share
-    soft = right(compose_mwt(model, modules, pair, keep_generators=True), test).share
-    assert plain < 0.9 < min(soft, right(tuned.network, test).share), "without its masks the network was as good"
+    assert right(tuned.network, test).share > 0.9
+
+    # One pair may do without its masks by luck, and how numbers are rounded on a processor decides which one.
+    plain, soft = (
+        mean(
+            right(
+                compose_mwt(model, modules, names, keep_generators=kept), sub_task(DIGITS.test, [*map(int, names)])
+            ).share
+            for names in (pair, ("0", "1"), ("4", "9"), ("5", "8"), ("2", "6"))
+        )
+        for kept in (False, True)
+    )
+    assert plain < 0.9 < soft, "without their masks the networks were as good"
