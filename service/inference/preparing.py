@@ -35,10 +35,10 @@ _HERE_S = 0.005
 """What all of that may take in one turn of the event loop; the rest waits for the next."""
 
 _GATHER_S = 0.005
-"""For so long the loop goes on reading what belongs to a batch of its own, before it is answered."""
+"""For so long the loop goes on reading before it answers what it has read."""
 
 _ALONE_S = 0.002
-"""The same for a caller who is alone: nobody else waits meanwhile, and no batch is missed."""
+"""What an image may have taken lately, for a caller who is alone to be answered at once: nobody else waits meanwhile."""
 
 
 class Preparing:
