@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import pytest
 import torch
+from image_files import png_chunk
 from serving import LABELS, Running, modular_model, patched_model, png, problem, running
 
 from moda_core.data.images import decode
@@ -29,13 +30,9 @@ def expected(model: object, *images: bytes) -> torch.Tensor:
 
 def huge_png(width: int, height: int) -> bytes:
     """A valid file of a few hundred bytes that claims to be an image of this size."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     data = zlib.compress(b"\0" * 1000)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", data) + png_chunk(b"IEND")
 
 
 class TestCompose:

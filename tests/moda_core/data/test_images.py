@@ -1,4 +1,3 @@
-import io
 import struct
 import warnings
 import zlib
@@ -8,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_files import encoded, png_chunk
 from PIL import Image
 from torch._subclasses import FakeTensorMode
 
@@ -16,20 +16,10 @@ from moda_core.errors import InvalidInput, TooLarge, UnreadableImage
 from moda_core.specs import InputSpec
 
 
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 def declared_png(width: int, height: int) -> bytes:
     """A PNG of a hundred bytes that says it has width x height pixels."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 16)) + chunk(b"IEND", b"")
+    head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + png_chunk(b"IDAT", zlib.compress(b"\0" * 16)) + png_chunk(b"IEND")
 
 
 def rule(size: int, channels: int, mean: float = 0.0, std: float = 1.0) -> InputSpec:

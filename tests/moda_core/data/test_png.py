@@ -1,6 +1,5 @@
 """PNG files by the short way: the same pixels as by Pillow's, or none."""
 
-import io
 import struct
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_files import encoded, png_chunk
 from PIL import Image
 from torch import Tensor
 
@@ -28,19 +28,9 @@ def drawn(width: int, height: int, mode: str) -> Image.Image:
     return Image.fromarray(np.random.default_rng(width).integers(0, 256, shape, dtype=np.uint8))
 
 
-def encoded(image: Image.Image, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", **options)
-    return buffer.getvalue()
-
-
-def chunk(name: bytes, body: bytes = b"") -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-
 def with_stream(data: bytes, *streams: bytes) -> bytes:
     """A file whose pixels are other compressed streams, every check right."""
-    return data[:BEFORE_PIXELS] + b"".join(chunk(b"IDAT", stream) for stream in streams) + chunk(b"IEND")
+    return data[:BEFORE_PIXELS] + b"".join(png_chunk(b"IDAT", stream) for stream in streams) + png_chunk(b"IEND")
 
 
 def stream_of(data: bytes) -> bytes:
@@ -94,18 +84,18 @@ OTHERS = {
     "no PNG": b"GIF89a" + bytes(60),
     "nothing": b"",
     "signature alone": SIGNATURE,
-    "no pixels": encoded(drawn(4, 4, "L"))[:BEFORE_PIXELS] + chunk(b"IEND"),
+    "no pixels": encoded(drawn(4, 4, "L"))[:BEFORE_PIXELS] + png_chunk(b"IEND"),
     "no end": encoded(drawn(4, 4, "L"))[:-12],
     "more behind the end": encoded(drawn(4, 4, "L")) + b"more",
-    "two ends": encoded(drawn(4, 4, "L")) + chunk(b"IEND"),
-    "an end with data": encoded(drawn(4, 4, "L"))[:-12] + chunk(b"IEND", b"data"),
+    "two ends": encoded(drawn(4, 4, "L")) + png_chunk(b"IEND"),
+    "an end with data": encoded(drawn(4, 4, "L"))[:-12] + png_chunk(b"IEND", b"data"),
     "two sizes": encoded(drawn(4, 4, "L"))[:BEFORE_PIXELS] + encoded(drawn(4, 4, "L"))[len(SIGNATURE) :],
     "no size": SIGNATURE + encoded(drawn(4, 4, "L"))[BEFORE_PIXELS:],
     "a longer size": SIGNATURE
-    + chunk(b"IHDR", encoded(drawn(4, 4, "L"))[16:29] + b"more")
+    + png_chunk(b"IHDR", encoded(drawn(4, 4, "L"))[16:29] + b"more")
     + encoded(drawn(4, 4, "L"))[BEFORE_PIXELS:],
     "interlaced": SIGNATURE
-    + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 1))
+    + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 1))
     + encoded(drawn(1, 1, "L"))[BEFORE_PIXELS:],
     "a chunk longer than the file": encoded(drawn(4, 4, "L"))[:BEFORE_PIXELS] + struct.pack(">I", 2**31) + b"IDAT" * 9,
 }
