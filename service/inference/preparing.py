@@ -1,10 +1,10 @@
 """Images of many requests decoded beside the event loop, with as few turns between threads as can be.
 
 Python runs one thread at a time, and handing a request from one to the next takes longer than decoding a small image,
-or than a small model's forward pass. So what arrives in turns of the event loop that follow each other goes to a thread
-together, and on to the device together. A small request that finds the device idle goes straight to the device's own
-thread; and where model and image together take less than a millisecond, to none: what has arrived is answered by the
-loop, a few milliseconds of it at a time. A caller who seems to be alone is answered then and there, by models that take
+or than a small model's forward pass. So what arrives in one turn of the event loop goes to a thread together, and on to
+the device together. A small request that finds the device idle goes straight to the device's own thread; and where
+model and image together take less than a millisecond, to none: what arrives in turns that follow each other is answered
+by the loop, a few milliseconds of it at a time. A caller who seems to be alone is answered then and there, by models that take
 up to two milliseconds (`docs/decisions/0008-threads.md`).
 """
 
