@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         "--forms",
         nargs="+",
         default=[form for form in candidates("cpu") if form != "plain"],
-        choices=["plain", "folded", "packed", "bf16", "compiled"],
+        choices=["plain", "folded", "packed", "onnxruntime", "bf16", "compiled"],
     )
     options.add_argument("--rounds", type=int, default=9)
     options.add_argument("--seed", type=int, default=0)

@@ -1,7 +1,7 @@
 """Executables: models in the form in which they answer fastest.
 
 Pixels go in, logits come out. The plain form runs a model's network as it is; the others run a folded
-copy, in float32 or bfloat16, packed for the processor, compiled or captured as CUDA graphs. Which one is right for a
+copy, in float32 or bfloat16, packed for the processor, by ONNX Runtime, compiled or captured as CUDA graphs. Which one is right for a
 model is measured once (`forms.choose`); building a given form takes milliseconds, compiled and captured ones excepted.
 """
 
@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
 from moda_core.errors import InvalidInput
@@ -34,15 +35,17 @@ __all__ = [
     "Component",
     "Executable",
     "Form",
+    "can_lower",
     "check_form",
     "executable",
     "inputs_of",
+    "lowered_component",
     "on_device",
     "reference",
     "rewrite_of",
 ]
 
-Form = Literal["plain", "folded", "packed", "bf16", "compiled", "captured"]
+Form = Literal["plain", "folded", "packed", "onnxruntime", "bf16", "compiled", "captured"]
 FORMS: tuple[Form, ...] = get_args(Form)
 KINDS: Mapping[Form, torch.dtype] = dict.fromkeys(FORMS, torch.float32) | {"bf16": torch.bfloat16}
 """The type in which each form computes."""
@@ -80,6 +83,7 @@ class Executable:
         self.labels, self.inputs, self.form, self.device = labels, inputs, form, torch.device(device)
         self.size_bytes = _size_bytes(module)
         self._run: Callable[..., Tensor] = module
+        self._apart_from_torch = form == "onnxruntime" and len(inputs) == 1
         if form == "compiled":
             self._run = _compiled(module)
             for count in _COMPILED_FOR:
@@ -93,6 +97,8 @@ class Executable:
         return self._answer(*pixels)
 
     def _answer(self, *given: Tensor) -> Float32[Tensor, "batch classes"]:
+        if self._apart_from_torch:
+            return self._run(*given)
         with torch.inference_mode():
             if self.device.type == "cpu":  # nothing more: for a small network each call beside it counts
                 return self._run(*given).to(torch.float32)
@@ -105,13 +111,13 @@ def executable(model: Model, form: Form = "folded", device: torch.device | str =
 
     Raises:
         Untraceable: in another form than ``plain``, for a network that cannot be traced.
-        InvalidInput: for a form that the device does not have.
+        InvalidInput: for a form that the device, or the network, does not have.
     """
     check_form(form, device)
     if form == "plain":
         plain = network(model, device)
         return Executable(plain, labels=plain.labels, inputs=plain.inputs, form=form, device=device)
-    built = on_device(_built(model, KINDS[form], partial(_rewritten_body, rewrite_of(form))), device)
+    built = on_device(_built(model, KINDS[form], partial(_rewritten, form)), device)
     return Executable(built, labels=model.labels, inputs=inputs_of(model), form=form, device=device)
 
 
@@ -125,6 +131,13 @@ def check_form(form: Form, device: torch.device | str) -> None:
         raise InvalidInput("form", form, "CUDA graphs need a CUDA device", "choose folded")
     if form == "packed" and not can_pack(device):
         raise InvalidInput("form", form, "weights are packed for CPUs, by a torch with oneDNN", "choose folded")
+    if form == "onnxruntime" and not can_lower(device):
+        raise InvalidInput("form", form, "it needs a CPU, and onnx and onnxruntime installed", "choose folded")
+
+
+def can_lower(device: torch.device | str) -> bool:
+    """Whether ONNX Runtime can run networks there."""
+    return torch.device(device).type == "cpu" and all(map(find_spec, ("onnx", "onnxruntime")))
 
 
 def rewrite_of(form: Form) -> Callable[[Calls], None]:
@@ -144,7 +157,7 @@ def on_device(module: nn.Module, device: torch.device | str) -> nn.Module:
 
 def reference(model: Model, device: torch.device | str = "cpu") -> nn.Module:
     """The model's plain network in float64: what the errors of forms are measured against."""
-    return on_device(_built(_in_float64(model), torch.float64, _plain_body), device)
+    return on_device(_built(_in_float64(model), torch.float64, _plain), device)
 
 
 class Component(nn.Module):
@@ -194,23 +207,48 @@ class _Patched(nn.Module):
         return nn.functional.linear(merged, self.get_buffer("weight"), self.get_buffer("bias"))
 
 
-_Body = Callable[[TrainedModel | ModularModel], nn.Module]
+_Part = Callable[[TrainedModel | ModularModel], nn.Module]
+"""From the pixels of a model that is no patched one to its logits."""
 
 
-def _built(model: Model, kind: torch.dtype, body: _Body) -> nn.Module:
+def _built(model: Model, kind: torch.dtype, part: _Part) -> nn.Module:
     if isinstance(model, PatchedModel):
-        return _Patched(_built(model.weak, kind, body), _built(model.strong, kind, body), model, kind).eval()
-    return Component(model.input, body(model), kind)
+        return _Patched(_built(model.weak, kind, part), _built(model.strong, kind, part), model, kind).eval()
+    return part(model)
+
+
+def _plain(model: TrainedModel | ModularModel) -> nn.Module:
+    return Component(model.input, _plain_body(model), torch.float64)
 
 
 def _plain_body(model: TrainedModel | ModularModel) -> nn.Module:
     return network(model).get_submodule("body")
 
 
-def _rewritten_body(rewrite: Callable[[Calls], None], model: TrainedModel | ModularModel) -> nn.Module:
+def _rewritten(form: Form, model: TrainedModel | ModularModel) -> nn.Module:
     calls = _calls(model)
-    rewrite(calls)
-    return calls.program()
+    rewrite_of(form)(calls)
+    if form == "onnxruntime":
+        return lowered_component(model.input, calls)
+    return Component(model.input, calls.program(), KINDS[form])
+
+
+def lowered_component(rule: InputSpec, calls: Calls, kept: Int64[Tensor, "kept"] | None = None) -> nn.Module:
+    """Folded calls behind their input rule, and masks of kept units where there are some, run by ONNX Runtime.
+
+    Its libraries are loaded when they are first needed: few machines that train have them.
+
+    Raises:
+        InvalidInput: for a network with calls for which no operator is known.
+    """
+    from moda_core.inference.lowering import lowered
+    from moda_core.inference.operators import NotLowered
+    from moda_core.inference.sessions import Session
+
+    try:
+        return Session(lowered(rule, calls, kept))
+    except NotLowered as error:
+        raise InvalidInput("form", "onnxruntime", str(error), "choose folded") from error
 
 
 def _calls(model: TrainedModel | ModularModel) -> Calls:
@@ -261,9 +299,10 @@ def _doubled(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _size_bytes(module: nn.Module) -> int:
-    """Of the tensors that a module holds; views of one memory count once."""
+    """Of the tensors that a module holds, and of what ONNX Runtime does; views of one memory count once."""
     held = {(_place(tensor), tensor.nbytes) for tensor in (*module.parameters(), *module.buffers())}
-    return sum(size for _, size in held)
+    sessions = sum(getattr(part, "size_bytes", 0) for part in module.modules())
+    return sum(size for _, size in held) + sessions
 
 
 def _place(tensor: Tensor) -> int:

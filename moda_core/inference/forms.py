@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -17,9 +18,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from moda_core.errors import Cancelled
-from moda_core.inference.executables import FORMS, Executable, Form, executable, reference
+from moda_core.inference.executables import FORMS, Executable, Form, can_lower, executable, reference
+from moda_core.inference.mixing import MixedModel, stacked, subset
 from moda_core.inference.packing import can_pack
-from moda_core.modularity.models import Model
+from moda_core.modularity.composition import compose
+from moda_core.modularity.models import Model, ModularModel
 from moda_core.specs import InputSpec
 from moda_core.training.surroundings import never
 
@@ -29,7 +32,9 @@ __all__ = [
     "LARGE_BATCH",
     "MOST_CHANGED",
     "Choice",
+    "Fastest",
     "FormReport",
+    "FormTimes",
     "Pixels",
     "candidates",
     "choose",
@@ -45,6 +50,9 @@ larger, and bfloat16 is refused."""
 MOST_CHANGED = 1e-3
 """The share of answers to real images that bfloat16 may change."""
 
+_COMPOSED_CLASSES = 3
+_SLOWLY_BUILT = frozenset({"compiled"})
+"""Not tried for what is made of a root, unless it is best for the root: each composition would wait for the compiler."""
 _CHECKED = 256
 _SQUARES = 4
 _ENOUGH_S, _MOST_ROUNDS = 0.1, 100
@@ -77,17 +85,39 @@ class FormReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FormTimes:
+    """What one form takes: for a batch of one, and per image of a batch of `LARGE_BATCH`."""
+
+    form: Form
+    single_ms: float
+    image_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fastest:
+    """The fastest form of what is made of a root, among those that hold for it."""
+
+    form: Form
+    times: tuple[FormTimes, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Choice:
     """The fastest form that holds, and how every candidate did.
 
     Attributes:
         images: how many real images were asked; 0 where errors are those on drawn ones.
+        reports: of the root's forms.
+        composed: what is composed of a modular model, by the times of its first classes; None for another model.
+        mixed: the model as it answers for many of its compositions at a time.
     """
 
     form: Form
     device: str
     images: int
     reports: tuple[FormReport, ...]
+    composed: Fastest | None = None
+    mixed: Fastest | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON values."""
@@ -104,13 +134,13 @@ def choose(
     build: Build = executable,
     cancelled: Callable[[], bool] = never,
 ) -> Choice:
-    """The form in which a root model, and whatever is composed of it, should be run.
+    """The form in which a root model should be run, and that of its compositions.
 
     Forms take turns, so that what else the machine does slows all of them, and the shortest time of each counts; of
     forms that are nearly as fast as each other either may be chosen.
 
     Args:
-        model: a root; its compositions take its form without being measured.
+        model: a root. Its compositions are not measured one by one: where it holds, a form is right for them.
         device: on which it will answer.
         allow: forms beside those that are always tried: ``bf16``, ``compiled``, ``captured``.
         images: real ones, fitted to the model's inputs, one tensor per input; without them ``bf16`` never holds.
@@ -131,8 +161,9 @@ def choose(
 
 
 def candidates(device: torch.device | str, allow: Collection[Form] = ()) -> list[Form]:
-    """The forms among which `choose` chooses on a device: always plain and folded, and packed if it can be."""
-    tried = {"plain", "folded", *allow} | ({"packed"} if can_pack(device) else set())
+    """The forms among which `choose` chooses on a device: always plain and folded, packed and ONNX Runtime's if it has them."""
+    here = {"packed": can_pack(device), "onnxruntime": can_lower(device)}
+    tried = {"plain", "folded", *allow, *(form for form, is_here in here.items() if is_here)}
     return [form for form in FORMS if form in tried]
 
 
@@ -164,8 +195,42 @@ class _Trial:
         held: list[Form] = [report.form for report in reports if report.held]
         if not held:
             raise RuntimeError("; ".join(f"{report.form}: {report.reason}" for report in reports))
-        fastest = min(held, key=lambda form: math.prod(times[form]))
-        return Choice(form=fastest, device=str(self.plain.device), images=self.real, reports=reports)
+        fastest = _fastest(times, held)
+        composed, mixed = self._of_modular(
+            [form for form in held if form == fastest or form not in _SLOWLY_BUILT], rounds
+        )
+        return Choice(
+            form=fastest,
+            device=str(self.plain.device),
+            images=self.real,
+            reports=reports,
+            composed=composed,
+            mixed=mixed,
+        )
+
+    def _of_modular(self, forms: Sequence[Form], rounds: int) -> tuple[Fastest | None, Fastest | None]:
+        """What a modular model is for beside answering whole: compositions of it, and many of them at a time."""
+        model = self.model
+        if not isinstance(model, ModularModel):
+            return None, None
+        labels = model.labels[:_COMPOSED_CLASSES]
+        composed, masks = compose(model, labels), stacked([subset(model, labels)] * len(self.pixels[0]), self.device)
+        return (
+            self._fastest_of(forms, lambda form: self.build(composed, form, self.device), self.pixels, rounds),
+            self._fastest_of(forms, lambda form: MixedModel(model, form, self.device), (*self.pixels, masks), rounds),
+        )
+
+    def _fastest_of(
+        self, forms: Sequence[Form], make: Callable[[Form], Executable], given: tuple[Tensor, ...], rounds: int
+    ) -> Fastest | None:
+        asked: dict[Form, Executable] = {}
+        for form in forms:
+            self.going_on()
+            with suppress(Exception):  # as for the root's forms
+                asked[form] = make(form)
+        times, _ = _timed(asked, given, rounds, self.going_on)
+        rows = [FormTimes(form=form, single_ms=single, image_ms=image) for form, (single, image) in times.items()]
+        return Fastest(form=_fastest(times, list(times)), times=tuple(rows)) if rows else None
 
     def _tried(self, form: Form) -> tuple[FormReport, Executable | None]:
         self.going_on()
@@ -193,6 +258,11 @@ class _Trial:
             return 0.0
         found, expected = (_answers(one, self.pixels).argmax(1) for one in (asked, self.plain))
         return float((found != expected).double().mean())
+
+
+def _fastest(times: Mapping[Form, tuple[float, float]], forms: Sequence[Form]) -> Form:
+    """By both times alike."""
+    return min(forms, key=lambda form: math.prod(times[form]))
 
 
 def _drawn(rule: InputSpec) -> UInt8[Tensor, "images channels size size"]:
@@ -231,7 +301,7 @@ def _with_times(
 
 
 def _timed(
-    asked: Mapping[Form, Executable], pixels: Pixels, rounds: int, going_on: Callable[[], None]
+    asked: Mapping[Form, Executable], given: tuple[Tensor, ...], rounds: int, going_on: Callable[[], None]
 ) -> tuple[dict[Form, tuple[float, float]], dict[Form, Exception]]:
     """Milliseconds of one image alone, and of one among many; and what went wrong with the forms that have none.
 
@@ -240,8 +310,8 @@ def _timed(
     row: the first finds in the processor's caches what the large batch before it has left there, which favours forms
     that run the same code for both.
     """
-    single = tuple(given[:1] for given in pixels)
-    many = tuple(given.repeat(-(-LARGE_BATCH // len(given)), 1, 1, 1)[:LARGE_BATCH] for given in pixels)
+    single = tuple(one[:1] for one in given)
+    many = tuple(one[torch.arange(LARGE_BATCH) % len(one)] for one in given)
     times: dict[Form, list[list[float]]] = {form: [] for form in asked}
     broken: dict[Form, Exception] = {}
     began, done = perf_counter(), 0
@@ -260,7 +330,7 @@ def _timed(
     return {form: (single, large / LARGE_BATCH) for form, (single, large) in shortest.items()}, broken
 
 
-def _milliseconds(asked: Executable, batch: Pixels) -> float:
+def _milliseconds(asked: Executable, batch: tuple[Tensor, ...]) -> float:
     began = perf_counter()
     asked(*batch).cpu()
     return 1e3 * (perf_counter() - began)

@@ -62,11 +62,15 @@ class Calls:
         self.parts[target] = tensor
         return self.graph.create_node("get_attr", target)
 
-    def program(self) -> Program:
-        """The calls made runnable, in eval mode, without those that nobody reads; they are of no use any more."""
+    def drop_unread(self) -> None:
+        """Take out the calls that nobody reads."""
         for node in reversed(self.graph.nodes):
             if not node.users and node.op not in {"placeholder", "output"}:
                 self.graph.erase_node(node)
+
+    def program(self) -> Program:
+        """The calls made runnable, in eval mode, without those that nobody reads; they are of no use any more."""
+        self.drop_unread()
         names: dict[Any, str] = {}
         for node in self.graph.nodes:
             if node.op in {"call_module", "get_attr"}:

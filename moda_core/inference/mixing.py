@@ -13,10 +13,20 @@ from decimal import Decimal
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
-from moda_core.inference.executables import KINDS, Component, Executable, Form, check_form, on_device, rewrite_of
+from moda_core.inference.executables import (
+    KINDS,
+    Component,
+    Executable,
+    Form,
+    check_form,
+    lowered_component,
+    on_device,
+    rewrite_of,
+)
+from moda_core.inference.graphs import Calls
 from moda_core.inference.regulation import kept_units, regulated
 from moda_core.modularity.composition import composition_masks, cut_weights, held_masks
 from moda_core.modularity.models import ModularModel
@@ -59,8 +69,8 @@ class MixedModel(Executable):
     def __init__(self, model: ModularModel, form: Form = "folded", device: torch.device | str = "cpu") -> None:
         check_form(form, device)
         planned = plan(unit_graph(model.architecture), held_masks(model), model.rows)
-        body = regulated(planned, cut_weights(model, planned.held), rewrite=rewrite_of(form))
-        module = on_device(_Mixed(model.input, body, kept_units(planned), KINDS[form]), device)
+        calls = regulated(planned, cut_weights(model, planned.held), rewrite=rewrite_of(form))
+        module = on_device(_mixed(form, model.input, calls, kept_units(planned)), device)
         masks = whole(model).mask[None]
         super().__init__(module, labels=model.labels, inputs=(model.input,), form=form, device=device, more=(masks,))
 
@@ -74,6 +84,13 @@ class MixedModel(Executable):
             masks: of the samples' subsets, as `stacked` makes them.
         """
         return self._answer(pixels, masks)
+
+
+def _mixed(form: Form, rule: InputSpec, calls: Calls, kept: Int64[Tensor, "kept"]) -> nn.Module:
+    """Regulated calls in one form, behind their input rule and the masks of all units."""
+    if form == "onnxruntime":
+        return lowered_component(rule, calls, kept)
+    return _Mixed(rule, calls.program(), kept, KINDS[form])
 
 
 class _Mixed(Component):

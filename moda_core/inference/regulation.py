@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor, fx
 
 from moda_core.inference.folding import fold
-from moda_core.inference.graphs import Calls, Program, calls_of, with_sizes
+from moda_core.inference.graphs import Calls, calls_of, with_sizes
 from moda_core.structure.sliced import assemble
 from moda_core.structure.slicing import Plan
 from moda_core.structure.unitgraph import Layer
@@ -21,8 +21,8 @@ __all__ = ["kept_units", "regulated"]
 _REGULATED = "regulated"
 
 
-def regulated(planned: Plan, weights: Mapping[str, Tensor], *, rewrite: Callable[[Calls], None] = fold) -> Program:
-    """The network of a plan, called with normalised images and, in their type, masks of its kept units.
+def regulated(planned: Plan, weights: Mapping[str, Tensor], *, rewrite: Callable[[Calls], None] = fold) -> Calls:
+    """The calls of a plan's network, made with normalised images and, in their type, masks of its kept units.
 
     A sample's logits are those of the plan's network with that sample's units masked, for every
     mask within those of the plan.
@@ -39,7 +39,7 @@ def regulated(planned: Plan, weights: Mapping[str, Tensor], *, rewrite: Callable
         _multiply(calls, calls.values[name], masks, section)
     rewrite(calls)
     _in_place(calls)
-    return calls.program()
+    return calls
 
 
 def kept_units(planned: Plan) -> Int64[Tensor, "kept"]:

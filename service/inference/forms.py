@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from moda_core.data.images import fit
-from moda_core.errors import Cancelled, ModaError, StorageFailure, Untraceable
+from moda_core.errors import Cancelled, InvalidInput, ModaError, StorageFailure, Untraceable
 from moda_core.files import locked, write_atomically
 from moda_core.inference.executables import FORMS, Executable, Form, executable, inputs_of
 from moda_core.inference.forms import Choice, Pixels, candidates, choose
@@ -31,13 +31,15 @@ from moda_core.storage.registry import Registry
 __all__ = ["Forms", "real_images"]
 
 _REAL_IMAGES = 2000
+_MADE_OF_IT = ("composed", "mixed")
+"""What a choice tells of beside the root: its compositions, and the root as it answers for many of them."""
 _NICENESS = 10
 
 _logger = logging.getLogger(__name__)
 
 
 class Forms:
-    """Chooses forms by root model; its compositions take its form.
+    """Chooses forms by root model: for itself, for its compositions, and for many of these at a time.
 
     Until a model has been measured it is folded, which is right by construction, or plain where it cannot be
     traced. The measurement takes seconds, so it runs in a thread of its own, which gives way to those that
@@ -70,21 +72,22 @@ class Forms:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forms", initializer=_give_way)
 
     def executable(self, digest: str, root: Model, model: Model) -> Executable:
-        """A model in its root's form, on the device.
+        """A model in the form that was chosen for it, on the device; folded where it does not have that one.
 
         Args:
             digest: of the root's manifest.
             root: itself, which is measured unless it was.
             model: it, or one composed of it.
         """
+        form = self._form(digest, root, None if model is root else "composed")
         try:
-            return executable(model, self._form(digest, root), self.device)
+            return _or_folded(lambda known: executable(model, known, self.device), form)
         except Untraceable:
             return executable(model, "plain", self.device)
 
     def mixed(self, digest: str, root: ModularModel) -> MixedModel:
-        """A root that answers for many of its compositions at a time, in its form."""
-        return MixedModel(root, self._form(digest, root), self.device)
+        """A root that answers for many of its compositions at a time."""
+        return _or_folded(lambda known: MixedModel(root, known, self.device), self._form(digest, root, "mixed"))
 
     def choice(self, digest: str) -> dict[str, Any] | None:
         """What was measured of a root, now or before a restart, as JSON; None before."""
@@ -97,11 +100,11 @@ class Forms:
         self._closing.set()
         self._thread.shutdown(cancel_futures=True)
 
-    def _form(self, digest: str, root: Model) -> Form:
+    def _form(self, digest: str, root: Model, what: str | None) -> Form:
         choice = self.choice(digest)
         if choice is None or ("bf16" in self._allow and not choice["images"]):
             self._measure_later(digest, root)
-        return _form_of(choice)
+        return _form_of(choice, what)
 
     def _measure_later(self, digest: str, root: Model) -> None:
         with self._lock:
@@ -140,7 +143,7 @@ class Forms:
                 with suppress(StorageFailure):  # then it is measured again after the next start
                     write_atomically(self._path(digest), json.dumps(said).encode())
             self._choices[digest] = kept
-        if _form_of(kept) != _form_of(before):
+        if any(_form_of(kept, what) != _form_of(before, what) for what in (None, *_MADE_OF_IT)):
             self._chosen(digest)
 
     @contextmanager
@@ -175,15 +178,31 @@ class Forms:
         }
 
 
-def _form_of(choice: dict[str, Any] | None) -> Form:
-    form: Form = "folded" if choice is None else choice["form"]
+def _form_of(choice: dict[str, Any] | None, what: str | None = None) -> Form:
+    """Of a root itself, or of what is made of it."""
+    if choice is None:
+        return "folded"
+    form: Form = ((choice[what] if what else None) or choice)["form"]
     return form
+
+
+_Made = TypeVar("_Made")
+
+
+def _or_folded(make: Callable[[Form], _Made], form: Form) -> _Made:
+    try:
+        return make(form)
+    except InvalidInput:
+        return make("folded")
 
 
 def _whole_choice(kept: object) -> dict[str, Any] | None:
     """What was read, if it is a choice."""
     known = {field.name for field in fields(Choice)}
-    return kept if isinstance(kept, dict) and kept.keys() == known and kept["form"] in FORMS else None
+    if not isinstance(kept, dict) or kept.keys() != known:
+        return None
+    made = [kept[what] for what in _MADE_OF_IT if kept[what] is not None]
+    return kept if all(isinstance(one, dict) and one.get("form") in FORMS for one in (kept, *made)) else None
 
 
 def _give_way() -> None:

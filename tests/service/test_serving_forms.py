@@ -16,6 +16,7 @@ import torch
 from serving import LABELS, dataset, modular_model, patched_model, running, trained_model
 from waiting import until
 
+from moda_core.errors import InvalidInput
 from moda_core.inference.forms import candidates, choose
 from moda_core.modularity.composition import compose
 from moda_core.modularity.models import Model
@@ -31,11 +32,22 @@ def measured(forms: Forms, digest: str = "d") -> dict:
 
 def fixed(form: str):
     """A choice that always falls on one form."""
-    return lambda *given, **options: replace(choose(*given, **options | {"rounds": 1}), form=form)
+    made = {"composed": None, "mixed": None}
+    return lambda *given, **options: replace(choose(*given, **options | {"rounds": 1}), form=form, **made)
 
 
 def without_form(kept: dict) -> dict:
     del kept["choice"]["form"]
+    return kept
+
+
+def with_an_unknown_form(kept: dict) -> dict:
+    kept["choice"]["mixed"] = {"form": "quick", "times": []}
+    return kept
+
+
+def of_an_earlier_release(kept: dict) -> dict:
+    del kept["choice"]["composed"], kept["choice"]["mixed"]
     return kept
 
 
@@ -48,7 +60,9 @@ def test_a_model_is_folded_until_it_was_measured_and_then_in_the_form_that_was_f
     root, forms = modular_model(), Forms(tmp_path, "cpu")
     assert forms.executable("d", root, root).form == "folded"
     choice = measured(forms)
-    assert forms.executable("d", root, compose(root, ["cat"])).form == choice["form"]
+    assert forms.executable("d", root, root).form == choice["form"]
+    assert forms.executable("d", root, compose(root, ["cat"])).form == choice["composed"]["form"]
+    assert forms.mixed("d", root).form == choice["mixed"]["form"]
     assert {report["form"] for report in choice["reports"]} == set(candidates("cpu"))
     forms.close()
 
@@ -83,11 +97,17 @@ def test_after_a_restart_the_choice_is_known_before_anything_is_loaded_and_names
     first.close()
     second = Forms(tmp_path, "cpu")
     assert second.choice("d") == json.loads(json.dumps(choice))
-    assert set(choice) == {"form", "device", "images", "reports"}
+    assert set(choice) == {"form", "device", "images", "reports", "composed", "mixed"}
     second.close()
 
 
-@pytest.mark.parametrize("spoil", [lambda _: [], lambda kept: {"place": kept["place"]}, lambda _: "x", without_form])
+SPOILED = [
+    lambda _: [], lambda kept: {"place": kept["place"]}, lambda _: "x", without_form, with_an_unknown_form,
+    of_an_earlier_release,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", SPOILED)
 def test_a_file_that_is_no_choice_is_as_none(tmp_path: Path, spoil: Callable[[dict], object]):
     root, first = modular_model(), Forms(tmp_path, "cpu")
     first.executable("d", root, root)
@@ -171,6 +191,22 @@ def test_it_is_told_when_another_form_is_chosen_than_was_made_so_far(
     measured(forms)
     forms.close()  # waits for the thread
     assert told == ["d"] * (made != form)
+
+
+def test_what_does_not_have_the_chosen_form_is_folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(serving_forms, "choose", fixed("onnxruntime"))
+    root, forms = modular_model(), Forms(tmp_path, "cpu")
+    forms.executable("d", root, root)
+    assert measured(forms)["form"] == "onnxruntime"
+
+    def refused(*_: object):
+        raise InvalidInput("form", "onnxruntime", "no operator is known for unfold", "choose folded")
+
+    monkeypatch.setattr("moda_core.inference.executables.lowered_component", refused)
+    monkeypatch.setattr("moda_core.inference.mixing.lowered_component", refused)
+    assert forms.executable("d", root, compose(root, ["cat"])).form == "folded"
+    assert forms.mixed("d", root).form == "folded"
+    forms.close()
 
 
 def test_a_model_that_nobody_holds_is_not_kept_to_be_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -8,6 +8,7 @@ import torch
 
 from benchmarks import executables
 from benchmarks.drawn import REPORTED, drawn_model
+from moda_core.inference.forms import candidates
 from moda_core.modularity.measures import module_measures
 from moda_core.modularity.models import ActivationCounts, TrainedModel
 from moda_core.modularity.modules import decomposed
@@ -44,10 +45,10 @@ def test_speeds_stand_beside_operations_and_parameters(tmp_path):
     held = ActivationCounts(counts=counts, units=units, samples=(1,) * 4)
     file, found = tmp_path / "model.safetensors", tmp_path / "found.json"
     file.write_bytes(encode(decomposed(trained, held, Decimal("0.9"))))
-    threads = torch.get_num_threads()
+    threads, forms = torch.get_num_threads(), [form for form in candidates("cpu") if form != "plain"]
     arguments = ["--model-file", str(file), "--classes", "1", "3", "--rounds", "3", "--json", str(found)]
     assert executables.main([*arguments, "--threads", str(threads)]) == 0
     content = json.loads(found.read_text())
-    assert len(content["tables"]["cnn"]) == 3 * 7
+    assert len(content["tables"]["cnn"]) == 3 * (1 + 3 * len(forms))
     assert all(line["images/s"] > 0 and line["1 / FLOPs"] >= 1 for line in content["tables"]["cnn"])
     assert any("3 classes" in key for key in content["summary"])

@@ -14,7 +14,7 @@ from moda_core.inference import forms
 from moda_core.inference.executables import Executable, executable
 from moda_core.inference.forms import BF16_BOUND, candidates, choose
 from moda_core.modularity.composition import compose
-from moda_core.modularity.models import ActivationCounts, ModularModel, PatchedModel
+from moda_core.modularity.models import ActivationCounts, ModularModel, PatchedModel, TrainedModel
 from moda_core.specs import ArchitectureSpec, InputSpec
 from moda_core.structure.unitgraph import unit_graph
 from moda_core.training.initial import initial_network
@@ -23,21 +23,22 @@ LABELS = ("a", "b", "c")
 RULE = InputSpec(image_size=16, channels=3, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 
 
-def modular(name="resnet18", width=0.25):
-    architecture = ArchitectureSpec(name=name, classes=len(LABELS), channels=3, image_size=16, width=width)
+def modular(name="resnet18", width=0.25, labels=LABELS):
+    architecture = ArchitectureSpec(name=name, classes=len(labels), channels=3, image_size=16, width=width)
     layers = unit_graph(architecture).layers
-    counts = {layer.name: torch.ones(len(LABELS), layer.units, dtype=torch.int32) for layer in layers}
+    counts = {layer.name: torch.ones(len(labels), layer.units, dtype=torch.int32) for layer in layers}
     units = {layer.name: torch.arange(layer.units) for layer in layers}
-    held = ActivationCounts(counts=counts, units=units, samples=(1,) * len(LABELS))
+    held = ActivationCounts(counts=counts, units=units, samples=(1,) * len(labels))
     weights = initial_network(architecture, 3).state_dict()
-    return ModularModel(architecture, LABELS, (0, 1, 2), RULE, weights, held, Decimal("0.9"))
+    return ModularModel(architecture, labels, tuple(range(len(labels))), RULE, weights, held, Decimal("0.9"))
 
 
 @pytest.fixture(autouse=True)
 def two_forms(monkeypatch, request):
     """Most of what is told here is told of a choice between two forms, and holds for more."""
     if "every_form" not in request.fixturenames:
-        monkeypatch.setattr(forms, "can_pack", lambda _device: False)
+        for can in ("can_pack", "can_lower"):
+            monkeypatch.setattr(forms, can, lambda _device: False)
 
 
 @pytest.fixture
@@ -81,10 +82,10 @@ def test_all_candidates_are_tried_and_hold():
 @pytest.mark.usefixtures("every_form")
 def test_packed_is_for_cpus_with_onednn(monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    assert candidates("cpu", ["compiled"]) == ["plain", "folded", "packed", "compiled"]
+    assert candidates("cpu", ["compiled"]) == ["plain", "folded", "packed", "onnxruntime", "compiled"]
     assert candidates("cuda:0", ["captured"]) == ["plain", "folded", "captured"]
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert candidates("cpu") == ["plain", "folded"]
+    assert candidates("cpu") == ["plain", "folded", "onnxruntime"]
 
 
 def test_the_report_is_json():
@@ -258,6 +259,47 @@ def test_where_every_form_breaks_there_is_no_choice():
 
     with pytest.raises(RuntimeError, match="no"):
         choose(modular(), rounds=1, build=build)
+
+
+def test_compositions_and_mixed_batches_have_forms_of_their_own():
+    """The root is slow in one form and what is composed of it in the other."""
+
+    def build(model, form, device):
+        asked = executable(model, form, device)
+        slow = "plain" if len(asked.labels) == 4 else "folded"
+        return changed(asked, Slow) if form == slow else asked
+
+    choice = choose(modular(labels=("a", "b", "c", "d")), rounds=3, build=build)
+    assert (choice.form, choice.composed.form) == ("folded", "plain")
+    assert choice.mixed.form in {"plain", "folded"}
+    for made in (choice.composed, choice.mixed):
+        assert {one.form for one in made.times} == {"plain", "folded"}
+        assert all(one.single_ms > 0 and one.image_ms > 0 for one in made.times)
+
+
+def test_a_form_that_does_not_hold_is_not_taken_for_compositions_however_fast_it_is():
+    def build(model, form, device):
+        asked = executable(model, form, device)
+        return changed(asked, Slow) if form == "plain" else changed(asked, lambda _module: nn.Flatten())
+
+    choice = choose(modular(), rounds=1, build=build)
+    assert (choice.form, choice.composed.form, choice.mixed.form) == ("plain", "plain", "plain")
+
+
+def test_a_form_that_compositions_cannot_have_is_left_out():
+    def build(model, form, device):
+        if form == "folded" and len(model.labels) == 3 and isinstance(model, ModularModel) and model.composed:
+            raise ValueError("no")
+        return executable(model, form, device)
+
+    assert choose(modular(labels=("a", "b", "c", "d")), rounds=1, build=build).composed.form == "plain"
+
+
+def test_only_modular_models_have_compositions():
+    model = modular()
+    whole = TrainedModel(model.architecture, model.labels, model.input, model.weights)
+    choice = choose(whole, rounds=1)
+    assert (choice.composed, choice.mixed) == (None, None)
 
 
 def test_patched_models_are_chosen_for_too():

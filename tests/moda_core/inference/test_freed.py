@@ -14,6 +14,7 @@ from torch.fx.graph_module import _loader
 
 from moda_core.inference.executables import Form, executable
 from moda_core.inference.forms import candidates
+from moda_core.inference.sessions import Session
 from moda_core.modularity.composition import compose
 from moda_core.modularity.models import Model
 
@@ -37,13 +38,18 @@ def no_collector() -> Iterator[None]:
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("form", candidates("cpu", ["bf16"]))
 def test_a_dropped_executable_holds_nothing_for_the_collector(form: Form, kind: str) -> None:
+    if form == "onnxruntime" and "vit" in kind:
+        pytest.skip("it has operators that are not lowered")
     model = MODELS[kind]()
     made = executable(model, form)
     network = made._run
     assert isinstance(network, nn.Module)
     parts = [weakref.ref(part) for part in (*network.modules(), *network.parameters(), *network.buffers())]
-    del model, made, network
-    assert len(parts) > 10
+    sessions = [part for part in network.modules() if isinstance(part, Session)]
+    parts += [weakref.ref(part.session) for part in sessions]
+    enough = 2 if sessions else 10
+    del model, made, network, sessions
+    assert len(parts) >= enough
     assert sum(part() is not None for part in parts) == 0
 
 

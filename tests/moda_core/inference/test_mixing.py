@@ -29,7 +29,8 @@ from moda_core.training.initial import initial_network
 
 LABELS = ("a", "b", "c", "d")
 SUBSETS = [("a",), ("d", "b"), ("c", "b", "a"), LABELS]
-NAMES = ["cnn", "cnn-gelu", "resnet18", "mobilenet", "vit", "torchvision/mobilenet_v3_small", "torchvision/swin_t"]
+TRANSFORMERS = ["vit", "torchvision/swin_t"]
+NAMES = ["cnn", "cnn-gelu", "resnet18", "mobilenet", "torchvision/mobilenet_v3_small", *TRANSFORMERS]
 PER_SUBSET = 4
 
 
@@ -84,7 +85,7 @@ def body_of(model, *, rewrite=fold):
 
 
 def over_all_units(planned, weights, rewrite):
-    body, kept = regulated(planned, weights, rewrite=rewrite), kept_units(planned)
+    body, kept = regulated(planned, weights, rewrite=rewrite).program(), kept_units(planned)
     return lambda images, masks: body(images, masks[:, kept].to(images.dtype))
 
 
@@ -165,6 +166,8 @@ def test_whole_samples_have_the_full_models_logits_beside_others():
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("form", candidates("cpu"))
 def test_masks_of_ones_change_nothing(name, form):
+    if form == "onnxruntime" and name in TRANSFORMERS:
+        pytest.skip("it has operators that are not lowered")
     model = modular(name)
     images = pixels(model, 2)
     with torch.inference_mode():

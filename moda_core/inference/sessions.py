@@ -1,0 +1,54 @@
+"""Networks run by ONNX Runtime: one call from pixels to logits, with convolutions in kernels of its own.
+
+Of a small network's forward pass in torch most is what lies between operators: Python, and torch's choice of a kernel,
+each time anew. Here all of that is decided when the network is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnxruntime
+import torch
+from jaxtyping import Float32, Shaped
+from torch import Tensor, nn
+
+from moda_core.inference.lowering import LOGITS, MASKS, PIXELS, Lowered
+
+__all__ = ["Session"]
+
+_ONLY_FATAL = 4
+
+
+class Session(nn.Module):
+    """A lowered network on the CPU, in the thread that calls it.
+
+    Each session would have threads of its own, and memory that it keeps between calls: of small models there may be
+    thousands. Large ones on many cores are faster in torch.
+
+    Attributes:
+        session: ONNX Runtime's.
+        size_bytes: of its weights.
+    """
+
+    def __init__(self, network: Lowered) -> None:
+        super().__init__()
+        self.size_bytes = sum(weight.nbytes for weight in network.weights.values())
+        self.session = _session(network)
+        self.eval()
+
+    def forward(self, *given: Shaped[Tensor, "batch ..."]) -> Float32[Tensor, "batch classes"]:
+        """Logits of pixels, and of the units' masks where the network has them."""
+        named = zip((PIXELS, MASKS), given, strict=False)
+        (logits,) = self.session.run([LOGITS], {name: tensor.numpy() for name, tensor in named})
+        return torch.from_numpy(logits)
+
+
+def _session(network: Lowered) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ONLY_FATAL
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    held = [onnxruntime.OrtValue.ortvalue_from_numpy(weight.numpy()) for weight in network.weights.values()]
+    options.add_external_initializers(list(network.weights), held)
+    return onnxruntime.InferenceSession(network.file, options, providers=["CPUExecutionProvider"])
