@@ -21,7 +21,7 @@ __all__ = ["PEERS", "NotInstalled", "environment", "versions"]
 
 PEERS = ("litserve", "bentoml", "ray")
 _ROOT = Path(__file__).resolve().parents[2]
-_REPORTED = ("litserve", "bentoml", "ray", "torch", "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "pydantic", "numpy", "pillow")  # fmt: skip
+_REPORTED = ("litserve", "bentoml", "ray", "torch", "onnxruntime", "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "pydantic", "numpy", "pillow")  # fmt: skip
 _INSTALL = ("pip", "install", "--quiet", "--compile-bytecode")
 _PATIENCE_S = 900
 
