@@ -24,6 +24,7 @@ from torch import Tensor
 
 from benchmarks.conditions import Report, conditions, parser
 from benchmarks.drawn import REPORTED, drawn_model
+from moda_core.errors import InvalidInput
 from moda_core.inference.executables import Executable, Form, executable
 from moda_core.inference.forms import candidates
 from moda_core.modularity.composition import check_composable, compose
@@ -97,7 +98,12 @@ def _executables(
     """By name, what answers; and its shares of the original's parameters and operations."""
     forms: list[Form] = options.forms
     asked = {_FULL_PLAIN: executable(model, "plain")}
-    asked |= {f"all classes, {form}": executable(model, form) for form in forms if form != "plain"}
+    for whole in [form for form in forms if form != "plain"]:
+        try:
+            asked[f"all classes, {whole}"] = executable(model, whole)
+        except InvalidInput as error:  # some networks do not have some forms
+            print(error, file=sys.stderr)
+            forms.remove(whole)
     sizes = dict.fromkeys(asked, (1.0, 1.0))
     for count in options.classes:
         composed = compose(model, random.Random(options.seed).sample(model.labels, count))

@@ -417,8 +417,8 @@ class Model(ModelSummary):
     execution: dict[str, Any] = Field(default={}, description="Threads, device class and library versions.")
     serving: dict[str, Any] | None = Field(
         default=None,
-        description="The form in which it and its compositions run here, and how every form that was tried did; "
-        "null until it was measured.",
+        description="The forms in which it, its compositions, and batches of many of these run here, and how every form "
+        "that was tried did; null until it was measured.",
     )
     dataset: dict[str, Any] | None = Field(default=None, description="The training data: digest, fraction and seed.")
     metrics: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from statistics import mean
 from benchmarks.compose import counts_like_trained, modular_model
 from benchmarks.serving.models import picture
 from moda_core.inference.executables import executable
+from moda_core.inference.forms import candidates
 from moda_core.modularity.composition import compose
 from moda_core.modularity.models import ModularModel
 from moda_core.storage.artifacts import encode
@@ -64,5 +65,10 @@ def room_for(models: int, whole: ModularModel, subsets: Sequence[Subset]) -> int
 
     The whole one answers for the subsets that have no model of their own.
     """
-    sizes = [executable(compose(whole, one), "folded", "cpu").size_bytes for one in subsets[:_ASIDE]]
-    return executable(whole, "folded", "cpu").size_bytes + round(models * mean(sizes))
+    sizes = [_size_bytes(compose(whole, one)) for one in subsets[:_ASIDE]]
+    return _size_bytes(whole) + round(models * mean(sizes))
+
+
+def _size_bytes(model: ModularModel) -> int:
+    """In the largest of the forms that may be chosen."""
+    return max(executable(model, form).size_bytes for form in candidates("cpu"))

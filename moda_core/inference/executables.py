@@ -14,16 +14,17 @@ from importlib.util import find_spec
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor, nn
 
 from moda_core.errors import InvalidInput
 from moda_core.inference.capture import Captured, repeated
+from moda_core.inference.components import Apart, Component, Patched, inputs_of
 from moda_core.inference.folding import fold
 from moda_core.inference.graphs import Calls, calls_of, traced_calls, with_sizes
 from moda_core.inference.packing import can_pack, pack
 from moda_core.modularity.models import Model, ModularModel, PatchedModel, TrainedModel
-from moda_core.modularity.networks import network, splice
+from moda_core.modularity.networks import network
 from moda_core.specs import InputSpec
 from moda_core.structure.sliced import SlicedModel
 from moda_core.structure.unitgraph import unit_graph
@@ -32,13 +33,11 @@ from moda_core.training.surroundings import full_float32
 __all__ = [
     "FORMS",
     "KINDS",
-    "Component",
     "Executable",
     "Form",
     "can_lower",
     "check_form",
     "executable",
-    "inputs_of",
     "lowered_component",
     "on_device",
     "reference",
@@ -67,7 +66,7 @@ class Executable:
         labels: one per logit.
         inputs: one per pixels of a call: a patched model has one per component.
         form: how it computes.
-        size_bytes: of its parameters and buffers, and of the memory of recorded graphs.
+        size_bytes: of its parameters and buffers, of networks apart from torch, and of the memory of recorded graphs.
     """
 
     def __init__(
@@ -83,7 +82,6 @@ class Executable:
         self.labels, self.inputs, self.form, self.device = labels, inputs, form, torch.device(device)
         self.size_bytes = _size_bytes(module)
         self._run: Callable[..., Tensor] = module
-        self._apart_from_torch = form == "onnxruntime" and len(inputs) == 1
         if form == "compiled":
             self._run = _compiled(module)
             for count in _COMPILED_FOR:
@@ -97,8 +95,9 @@ class Executable:
         return self._answer(*pixels)
 
     def _answer(self, *given: Tensor) -> Float32[Tensor, "batch classes"]:
-        if self._apart_from_torch:
-            return self._run(*given)
+        if isinstance(self._run, Apart):
+            logits: Tensor = self._run.forward(*given)
+            return logits
         with torch.inference_mode():
             if self.device.type == "cpu":  # nothing more: for a small network each call beside it counts
                 return self._run(*given).to(torch.float32)
@@ -160,60 +159,13 @@ def reference(model: Model, device: torch.device | str = "cpu") -> nn.Module:
     return on_device(_built(_in_float64(model), torch.float64, _plain), device)
 
 
-class Component(nn.Module):
-    """A network behind its input rule, which is one product and one sum: pixels / (255 std) - mean / std.
-
-    Args:
-        body: called with normalised images, and with whatever else the component is called with.
-        kind: the type in which it computes.
-    """
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, rule: InputSpec, body: nn.Module, kind: torch.dtype) -> None:
-        super().__init__()
-        mean, std = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (rule.mean, rule.std))
-        self.door = torch.float64 if kind == torch.float64 else torch.float32
-        self.register_buffer("scale", (1 / (255 * std)).to(self.door), persistent=False)
-        self.register_buffer("shift", (-mean / std).to(self.door), persistent=False)
-        alike = all(parameter.dtype == kind for parameter in body.parameters())
-        self.kind, self.body = kind, body if alike else body.to(kind)
-        self.eval()
-
-    def forward(
-        self, pixels: UInt8[Tensor, "batch channels size size"], *more: Tensor
-    ) -> Float[Tensor, "batch classes"]:
-        """Logits, in the body's type."""
-        values = pixels.to(self.door, memory_format=torch.channels_last)
-        logits: Tensor = self.body.forward(torch.addcmul(self.shift, values, self.scale).to(self.kind), *more)
-        return logits
-
-
-class _Patched(nn.Module):
-    """Two components and the layer that aligns them; `count` inputs are the weak one's."""
-
-    def __init__(self, weak: nn.Module, strong: nn.Module, model: PatchedModel, kind: torch.dtype) -> None:
-        super().__init__()
-        self.weak, self.strong, self.count = weak, strong, len(inputs_of(model.weak))
-        self.position = model.labels.index(model.label)
-        self.register_buffer("weight", model.weight.detach().to(kind), persistent=False)
-        self.register_buffer("bias", model.bias.detach().to(kind), persistent=False)
-
-    def forward(self, *pixels: UInt8[Tensor, "batch _channels _size _size"]) -> Float[Tensor, "batch classes"]:
-        """Logits of the weak model's classes, one of them the strong module's, aligned."""
-        weak, strong = self.weak(*pixels[: self.count]), self.strong(*pixels[self.count :])
-        merged = splice(weak, strong[:, 0], self.position)
-        return nn.functional.linear(merged, self.get_buffer("weight"), self.get_buffer("bias"))
-
-
 _Part = Callable[[TrainedModel | ModularModel], nn.Module]
 """From the pixels of a model that is no patched one to its logits."""
 
 
 def _built(model: Model, kind: torch.dtype, part: _Part) -> nn.Module:
     if isinstance(model, PatchedModel):
-        return _Patched(_built(model.weak, kind, part), _built(model.strong, kind, part), model, kind).eval()
+        return Patched(_built(model.weak, kind, part), _built(model.strong, kind, part), model, kind).eval()
     return part(model)
 
 
@@ -233,21 +185,21 @@ def _rewritten(form: Form, model: TrainedModel | ModularModel) -> nn.Module:
     return Component(model.input, calls.program(), KINDS[form])
 
 
-def lowered_component(rule: InputSpec, calls: Calls, kept: Int64[Tensor, "kept"] | None = None) -> nn.Module:
+def lowered_component(rule: InputSpec, calls: Calls, kept: Int64[Tensor, "kept"] | None = None) -> Apart:
     """Folded calls behind their input rule, and masks of kept units where there are some, run by ONNX Runtime.
 
     Its libraries are loaded when they are first needed: few machines that train have them.
 
     Raises:
-        InvalidInput: for a network with calls for which no operator is known.
+        InvalidInput: for a network with calls for which no operator is known, or that ONNX Runtime does not take.
     """
     from moda_core.inference.lowering import lowered
-    from moda_core.inference.operators import NotLowered
-    from moda_core.inference.sessions import Session
+    from moda_core.inference.sessions import Refused, Session
+    from moda_core.inference.values import NotLowered
 
     try:
         return Session(lowered(rule, calls, kept))
-    except NotLowered as error:
+    except (NotLowered, Refused) as error:
         raise InvalidInput("form", "onnxruntime", str(error), "choose folded") from error
 
 
@@ -257,13 +209,6 @@ def _calls(model: TrainedModel | ModularModel) -> Calls:
         assert isinstance(sliced, SlicedModel)
         return with_sizes(calls_of(sliced), unit_graph(model.architecture))
     return traced_calls(model.architecture, model.weights)
-
-
-def inputs_of(model: Model) -> tuple[InputSpec, ...]:
-    """One rule per argument of a model's executable: a patched model has one per component."""
-    if isinstance(model, PatchedModel):
-        return (*inputs_of(model.weak), *inputs_of(model.strong))
-    return (model.input,)
 
 
 def _compiled(module: nn.Module) -> Callable[..., Tensor]:
@@ -299,10 +244,10 @@ def _doubled(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _size_bytes(module: nn.Module) -> int:
-    """Of the tensors that a module holds, and of what ONNX Runtime does; views of one memory count once."""
+    """Of the tensors that a module holds, and of networks apart; views of one memory count once."""
     held = {(_place(tensor), tensor.nbytes) for tensor in (*module.parameters(), *module.buffers())}
-    sessions = sum(getattr(part, "size_bytes", 0) for part in module.modules())
-    return sum(size for _, size in held) + sessions
+    apart = sum(part.size_bytes for part in module.modules() if isinstance(part, Apart))
+    return sum(size for _, size in held) + apart
 
 
 def _place(tensor: Tensor) -> int:

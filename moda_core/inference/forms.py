@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from moda_core.errors import Cancelled
 from moda_core.inference.executables import FORMS, Executable, Form, can_lower, executable, reference
 from moda_core.inference.mixing import MixedModel, stacked, subset
 from moda_core.inference.packing import can_pack
+from moda_core.inference.turns import LARGE_BATCH, FormTimes, fastest, timed
 from moda_core.modularity.composition import compose
 from moda_core.modularity.models import Model, ModularModel
 from moda_core.specs import InputSpec
@@ -29,18 +29,15 @@ from moda_core.training.surroundings import never
 __all__ = [
     "BF16_BOUND",
     "FLOAT32_RATIO",
-    "LARGE_BATCH",
     "MOST_CHANGED",
     "Choice",
     "Fastest",
     "FormReport",
-    "FormTimes",
     "Pixels",
     "candidates",
     "choose",
 ]
 
-LARGE_BATCH = 32
 FLOAT32_RATIO = 10.0
 """A float32 form may err this many times as much as the plain one does."""
 BF16_BOUND = 3e-2
@@ -55,11 +52,10 @@ _SLOWLY_BUILT = frozenset({"compiled"})
 """Not tried for what is made of a root, unless it is best for the root: each composition would wait for the compiler."""
 _CHECKED = 256
 _SQUARES = 4
-_ENOUGH_S, _MOST_ROUNDS = 0.1, 100
-_IN_A_ROW = 5
 
 Pixels = tuple[UInt8[Tensor, "images _channels _size _size"], ...]
 Build = Callable[[Model, Form, torch.device | str], Executable]
+Mix = Callable[[ModularModel, Form, torch.device | str], Executable]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,17 +81,8 @@ class FormReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FormTimes:
-    """What one form takes: for a batch of one, and per image of a batch of `LARGE_BATCH`."""
-
-    form: Form
-    single_ms: float
-    image_ms: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Fastest:
-    """The fastest form of what is made of a root, among those that hold for it."""
+    """The fastest form of what is made of a root, among those that hold for both."""
 
     form: Form
     times: tuple[FormTimes, ...]
@@ -108,7 +95,7 @@ class Choice:
     Attributes:
         images: how many real images were asked; 0 where errors are those on drawn ones.
         reports: of the root's forms.
-        composed: what is composed of a modular model, by the times of its first classes; None for another model.
+        composed: what is composed of a modular model, by its first classes; None for another model.
         mixed: the model as it answers for many of its compositions at a time.
     """
 
@@ -132,6 +119,7 @@ def choose(
     images: Pixels | None = None,
     rounds: int = 7,
     build: Build = executable,
+    mix: Mix = MixedModel,
     cancelled: Callable[[], bool] = never,
 ) -> Choice:
     """The form in which a root model should be run, and that of its compositions.
@@ -140,12 +128,13 @@ def choose(
     forms that are nearly as fast as each other either may be chosen.
 
     Args:
-        model: a root. Its compositions are not measured one by one: where it holds, a form is right for them.
+        model: a root. Of its compositions that of its first classes stands for all.
         device: on which it will answer.
         allow: forms beside those that are always tried: ``bf16``, ``compiled``, ``captured``.
         images: real ones, fitted to the model's inputs, one tensor per input; without them ``bf16`` never holds.
         rounds: of timing, at the least, in each of which every form takes its turn.
         build: makes the executables.
+        mix: makes those that answer for many compositions at a time.
         cancelled: asked every few hundred images.
 
     Raises:
@@ -157,11 +146,11 @@ def choose(
         if cancelled():
             raise Cancelled("the choice of a form")
 
-    return _Trial(model, device, images, build, going_on).choice(candidates(device, allow), rounds)
+    return _Trial(model, device, images, build, mix, going_on).choice(candidates(device, allow), rounds)
 
 
 def candidates(device: torch.device | str, allow: Collection[Form] = ()) -> list[Form]:
-    """The forms among which `choose` chooses on a device: always plain and folded, packed and ONNX Runtime's if it has them."""
+    """The forms among which `choose` chooses on a device: plain and folded, and those that it has."""
     here = {"packed": can_pack(device), "onnxruntime": can_lower(device)}
     tried = {"plain", "folded", *allow, *(form for form, is_here in here.items() if is_here)}
     return [form for form in FORMS if form in tried]
@@ -176,9 +165,10 @@ class _Trial:
         device: torch.device | str,
         images: Pixels | None,
         build: Build,
+        mix: Mix,
         going_on: Callable[[], None],
     ) -> None:
-        self.model, self.device, self.build, self.going_on = model, device, build, going_on
+        self.model, self.device, self.build, self.mix, self.going_on = model, device, build, mix, going_on
         self.plain = build(model, "plain", device)
         self.real = len(images[0]) if images else 0
         given = images if images and self.real else tuple(_drawn(rule) for rule in self.plain.inputs)
@@ -188,19 +178,11 @@ class _Trial:
         self.plain_error = _error(_answers(self.plain, self.checked), self.exact)
 
     def choice(self, forms: Sequence[Form], rounds: int) -> Choice:
-        found = {form: self._tried(form) for form in forms}
-        built = {form: asked for form, (_, asked) in found.items() if asked is not None}
-        times, broken = _timed(built, self.pixels, rounds, self.going_on)
-        reports = tuple(_with_times(report, times, broken) for report, _ in found.values())
-        held: list[Form] = [report.form for report in reports if report.held]
-        if not held:
-            raise RuntimeError("; ".join(f"{report.form}: {report.reason}" for report in reports))
-        fastest = _fastest(times, held)
-        composed, mixed = self._of_modular(
-            [form for form in held if form == fastest or form not in _SLOWLY_BUILT], rounds
-        )
+        form, reports = self._of_root(forms, rounds)  # the root's executables are gone before others are made
+        held = [report.form for report in reports if report.held]
+        composed, mixed = self._of_modular([one for one in held if one == form or one not in _SLOWLY_BUILT], rounds)
         return Choice(
-            form=fastest,
+            form=form,
             device=str(self.plain.device),
             images=self.real,
             reports=reports,
@@ -208,29 +190,51 @@ class _Trial:
             mixed=mixed,
         )
 
+    def _of_root(self, forms: Sequence[Form], rounds: int) -> tuple[Form, tuple[FormReport, ...]]:
+        found = {form: self._tried(form) for form in forms}
+        built = {form: asked for form, (_, asked) in found.items() if asked is not None}
+        times, broken = timed(built, self.pixels, rounds, self.going_on)
+        reports = tuple(_with_times(report, times, broken) for report, _ in found.values())
+        held: list[Form] = [report.form for report in reports if report.held]
+        if not held:
+            raise RuntimeError("; ".join(f"{report.form}: {report.reason}" for report in reports))
+        return fastest(times, held), reports
+
     def _of_modular(self, forms: Sequence[Form], rounds: int) -> tuple[Fastest | None, Fastest | None]:
         """What a modular model is for beside answering whole: compositions of it, and many of them at a time."""
         model = self.model
         if not isinstance(model, ModularModel):
             return None, None
-        labels = model.labels[:_COMPOSED_CLASSES]
-        composed, masks = compose(model, labels), stacked([subset(model, labels)] * len(self.pixels[0]), self.device)
-        return (
-            self._fastest_of(forms, lambda form: self.build(composed, form, self.device), self.pixels, rounds),
-            self._fastest_of(forms, lambda form: MixedModel(model, form, self.device), (*self.pixels, masks), rounds),
-        )
+        labels, pixels = model.labels[:_COMPOSED_CLASSES], tuple(given[:LARGE_BATCH] for given in self.pixels)
+        composed, chosen = compose(model, labels), subset(model, labels)
+        exact = _answers(reference(composed, self.device), pixels)
+        plain_error = _error(_answers(self.build(composed, "plain", self.device), pixels), exact)
+
+        def holds(form: Form, logits: Float[Tensor, "images classes"]) -> bool:
+            return form == "plain" or _error(logits, exact) <= _bound(form, plain_error)
+
+        def own(form: Form) -> Executable | None:
+            asked = self.build(composed, form, self.device)
+            return asked if holds(form, _answers(asked, pixels)) else None
+
+        def shared(form: Form) -> Executable | None:
+            asked = self.mix(model, form, self.device)
+            return asked if holds(form, _answers(asked, among_many)[:, list(chosen.columns)]) else None
+
+        among_many = (*pixels, stacked([chosen] * len(pixels[0]), self.device))
+        return self._fastest_of(forms, own, pixels, rounds), self._fastest_of(forms, shared, among_many, rounds)
 
     def _fastest_of(
-        self, forms: Sequence[Form], make: Callable[[Form], Executable], given: tuple[Tensor, ...], rounds: int
+        self, forms: Sequence[Form], make: Callable[[Form], Executable | None], given: tuple[Tensor, ...], rounds: int
     ) -> Fastest | None:
         asked: dict[Form, Executable] = {}
         for form in forms:
             self.going_on()
             with suppress(Exception):  # as for the root's forms
-                asked[form] = make(form)
-        times, _ = _timed(asked, given, rounds, self.going_on)
-        rows = [FormTimes(form=form, single_ms=single, image_ms=image) for form, (single, image) in times.items()]
-        return Fastest(form=_fastest(times, list(times)), times=tuple(rows)) if rows else None
+                if (one := make(form)) is not None:
+                    asked[form] = one
+        times, _ = timed(asked, given, rounds, self.going_on)
+        return Fastest(form=fastest(times, list(times)), times=tuple(times.values())) if times else None
 
     def _tried(self, form: Form) -> tuple[FormReport, Executable | None]:
         self.going_on()
@@ -241,7 +245,7 @@ class _Trial:
             return FormReport(form=form, reason=_unavailable(error)), None
 
     def _judged(self, form: Form, asked: Executable, error: float) -> FormReport:
-        bound = BF16_BOUND if form == "bf16" else FLOAT32_RATIO * max(self.plain_error, torch.finfo(torch.float32).eps)
+        bound = _bound(form, self.plain_error)
         changed = self._changed(asked) if self.real else None
         reason = None
         if form != "plain" and not error <= bound:
@@ -260,11 +264,6 @@ class _Trial:
         return float((found != expected).double().mean())
 
 
-def _fastest(times: Mapping[Form, tuple[float, float]], forms: Sequence[Form]) -> Form:
-    """By both times alike."""
-    return min(forms, key=lambda form: math.prod(times[form]))
-
-
 def _drawn(rule: InputSpec) -> UInt8[Tensor, "images channels size size"]:
     """Images of coarse coloured squares under fine noise, always the same: logits vary on them as on real ones."""
     generator = torch.Generator().manual_seed(0)
@@ -275,10 +274,14 @@ def _drawn(rule: InputSpec) -> UInt8[Tensor, "images channels size size"]:
     return (255 * (0.8 * coarse + 0.2 * fine)).round().to(torch.uint8)
 
 
-def _answers(asked: Callable[..., Tensor], pixels: Pixels) -> Float[Tensor, "images classes"]:
+def _answers(asked: Callable[..., Tensor], given: tuple[Tensor, ...]) -> Float[Tensor, "images classes"]:
     with torch.inference_mode():
-        batches = zip(*(torch.split(given, LARGE_BATCH) for given in pixels), strict=True)
+        batches = zip(*(torch.split(one, LARGE_BATCH) for one in given), strict=True)
         return torch.cat([asked(*batch) for batch in batches]).cpu()
+
+
+def _bound(form: Form, plain_error: float) -> float:
+    return BF16_BOUND if form == "bf16" else FLOAT32_RATIO * max(plain_error, torch.finfo(torch.float32).eps)
 
 
 def _error(found: Float[Tensor, "images classes"], exact: Float[Tensor, "images classes"]) -> float:
@@ -291,46 +294,9 @@ def _unavailable(error: Exception) -> str:
     return f"not available: {first}"
 
 
-def _with_times(
-    report: FormReport, times: Mapping[Form, tuple[float, float]], broken: Mapping[Form, Exception]
-) -> FormReport:
+def _with_times(report: FormReport, times: Mapping[Form, FormTimes], broken: Mapping[Form, Exception]) -> FormReport:
     if report.form in broken:
         return replace(report, held=False, reason=_unavailable(broken[report.form]))
-    single_ms, image_ms = times.get(report.form, (None, None))
-    return replace(report, single_ms=single_ms, image_ms=image_ms)
-
-
-def _timed(
-    asked: Mapping[Form, Executable], given: tuple[Tensor, ...], rounds: int, going_on: Callable[[], None]
-) -> tuple[dict[Form, tuple[float, float]], dict[Form, Exception]]:
-    """Milliseconds of one image alone, and of one among many; and what went wrong with the forms that have none.
-
-    They are the shortest of rounds in which the forms take turns, because what else the machine does only ever adds
-    to a time. Quick models have as many rounds more as fit into a tenth of a second. Single images come several in a
-    row: the first finds in the processor's caches what the large batch before it has left there, which favours forms
-    that run the same code for both.
-    """
-    single = tuple(one[:1] for one in given)
-    many = tuple(one[torch.arange(LARGE_BATCH) % len(one)] for one in given)
-    times: dict[Form, list[list[float]]] = {form: [] for form in asked}
-    broken: dict[Form, Exception] = {}
-    began, done = perf_counter(), 0
-    while done <= rounds or (done < _MOST_ROUNDS and perf_counter() - began < _ENOUGH_S):
-        done += 1
-        for form in [form for form in asked if form not in broken]:
-            going_on()
-            try:
-                singles = [_milliseconds(asked[form], single) for _ in range(_IN_A_ROW)]
-                times[form].append([min(singles), _milliseconds(asked[form], many)])
-            except Exception as error:  # noqa: BLE001 # as above
-                broken[form] = error
-    shortest = {
-        form: [min(column) for column in zip(*times[form], strict=True)] for form in asked if form not in broken
-    }
-    return {form: (single, large / LARGE_BATCH) for form, (single, large) in shortest.items()}, broken
-
-
-def _milliseconds(asked: Executable, batch: tuple[Tensor, ...]) -> float:
-    began = perf_counter()
-    asked(*batch).cpu()
-    return 1e3 * (perf_counter() - began)
+    if report.form not in times:
+        return report
+    return replace(report, single_ms=times[report.form].single_ms, image_ms=times[report.form].image_ms)

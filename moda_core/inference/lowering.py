@@ -8,18 +8,23 @@ convolutional networks: ours, and most of torchvision's. A file for other progra
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import onnx
 import torch
 from jaxtyping import Int64
 from onnx import TensorProto, helper
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
+from moda_core.inference.activations import MAY_OVERWRITE
+from moda_core.inference.components import scale_and_shift
 from moda_core.inference.graphs import Calls
-from moda_core.inference.operators import ACTIVATIONS, CALLS, PARTS, NotLowered, Value
+from moda_core.inference.operators import CALLS, PARTS
+from moda_core.inference.values import NotLowered, Value
 from moda_core.specs import InputSpec
 
 __all__ = ["LOGITS", "MASKS", "PIXELS", "Lowered", "lowered"]
@@ -30,7 +35,8 @@ PIXELS, MASKS, LOGITS = "pixels", "masks", "logits"
 _OPSET = 20
 _LARGE = 1024
 """Bytes from which on a weight is handed over as it lies: written into the file it would be copied twice."""
-_VIEWS = frozenset({"reshape", "flatten", "expand", "narrow", torch.flatten})
+_VIEWS = frozenset({"reshape", "flatten", "expand", "narrow", torch.flatten, nn.Flatten})
+_signature = cache(inspect.signature)
 _KINDS = {torch.float32: TensorProto.FLOAT, torch.int64: TensorProto.INT64}
 
 
@@ -92,7 +98,8 @@ class _Writer:
     def add(self, kind: str, values: Sequence[Value | None], rank: int, **attributes: Any) -> Value:
         """An operator's output; a missing input in the middle is None."""
         names = ["" if value is None else value.name for value in values]
-        return self._added(kind, names, f"{kind}_{len(self.nodes)}", rank, attributes)
+        output = self._added(kind, names, f"{kind}_{len(self.nodes)}", attributes)
+        return Value(output, rank, batched=any(value.batched for value in values if value is not None))
 
     def constant(self, tensor: Tensor) -> Value:
         """A tensor of the network's, or one that an operator reads; the same one is written once.
@@ -112,15 +119,14 @@ class _Writer:
             else:
                 written.raw_data = plain.numpy().tobytes()
             self.initializers.append(written)
-            self._held[id(tensor)] = Value(name, tensor.dim(), tensor)
+            self._held[id(tensor)] = Value(name, tensor.dim(), tensor, batched=False)
         return self._held[id(tensor)]
 
     def images(self, rule: InputSpec) -> Value:
         """Pixels, normalised as by a `Component`."""
-        mean, std = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (rule.mean, rule.std))
+        scale, shift = (self.constant(values.float()) for values in scale_and_shift(rule))
         values = self.add("Cast", [self.pixels], 4, to=TensorProto.FLOAT)
-        scaled = self.add("Mul", [values, self.constant((1 / (255 * std)).float())], 4)
-        return self.add("Add", [scaled, self.constant((-mean / std).float())], 4)
+        return self.add("Add", [self.add("Mul", [values, scale], 4), shift], 4)
 
     def masks(self, kept: Int64[Tensor, "kept"]) -> Value:
         """The masks of the units that are kept."""
@@ -141,7 +147,7 @@ class _Writer:
             (result,) = node.args
             if not isinstance(result, fx.Node) or not isinstance(self._values[result], Value):
                 raise NotLowered("an output that is not one tensor")
-            self._added("Identity", [self._values[result].name], LOGITS, 2, {})
+            self._added("Identity", [self._values[result].name], LOGITS, {})
         else:
             self._values[node] = self._called(node)
 
@@ -155,16 +161,23 @@ class _Writer:
             part, found = None, CALLS.get(node.target)
         if found is None:
             raise NotLowered(f"no operator is known for {node.target}")
-        if _overwrites(node, part) and not _is_last_reader(node):
+        if _overwrites(node, part) and not self._is_last_reader(node):
             raise NotLowered(f"a value that is read after {node.target} has overwritten it")
         try:
-            return found(self, *arguments, **keywords)
+            _signature(found).bind(self, *arguments, **keywords)
         except TypeError as error:
             raise NotLowered(f"{node.target} with other arguments: {error}") from error
+        return found(self, *arguments, **keywords)
 
-    def _added(self, kind: str, names: list[str], output: str, rank: int, attributes: dict[str, Any]) -> Value:
+    def _is_last_reader(self, node: fx.Node) -> bool:
+        """Whether nobody else reads what a call overwrites, under this name or as what it is a view of."""
+        (source, *_) = node.all_input_nodes
+        kind = type(self.calls.parts[str(source.target)]) if source.op == "call_module" else source.target
+        return len(source.users) == 1 and kind not in _VIEWS
+
+    def _added(self, kind: str, names: list[str], output: str, attributes: dict[str, Any]) -> str:
         self.nodes.append(helper.make_node(kind, names, [output], **attributes))
-        return Value(output, rank)
+        return output
 
 
 def _overwrites(node: fx.Node, part: Any) -> bool:
@@ -173,12 +186,6 @@ def _overwrites(node: fx.Node, part: Any) -> bool:
         return bool(getattr(part, "inplace", False))
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     told = node.kwargs.get("inplace", False) or (
-        node.target in ACTIVATIONS and any(one is True for one in node.args[1:])
+        node.target in MAY_OVERWRITE and any(one is True for one in node.args[1:])
     )
     return name.endswith("_") or bool(told)
-
-
-def _is_last_reader(node: fx.Node) -> bool:
-    """Whether nobody else reads what a call overwrites, under this name or as what it is a view of."""
-    (source, *_) = node.all_input_nodes
-    return len(source.users) == 1 and source.target not in _VIEWS

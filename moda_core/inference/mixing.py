@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
+from moda_core.inference.components import Component
 from moda_core.inference.executables import (
     KINDS,
-    Component,
     Executable,
     Form,
     check_form,

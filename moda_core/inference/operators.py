@@ -8,56 +8,19 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the usual name of this module
-from torch import Tensor, nn
+from torch import nn
 
+from moda_core.inference import activations
 from moda_core.inference.selection import Selection
+from moda_core.inference.values import SAMPLES, NotLowered, Samples, Value, Writer
 
-__all__ = ["ACTIVATIONS", "CALLS", "PARTS", "SAMPLES", "NotLowered", "Samples", "Value", "Writer"]
-
-
-class NotLowered(Exception):
-    """A call for which no operator is known."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """What flows between operators.
-
-    Attributes:
-        rank: how many dimensions it has.
-        held: the tensor, if it is one of the network's own.
-    """
-
-    name: str
-    rank: int
-    held: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Samples:
-    """How many images there are, as a size among others."""
-
-
-SAMPLES: Final = Samples()
-
-
-@runtime_checkable
-class Writer(Protocol):
-    """What operators are added to."""
-
-    pixels: Value
-
-    def add(self, kind: str, values: Sequence[Value | None], rank: int, **attributes: Any) -> Value:
-        """An operator's output, of so many dimensions; an input that is left out is None."""
-
-    def constant(self, tensor: Tensor) -> Value:
-        """A tensor of the network's, or one that an operator reads."""
+__all__ = ["CALLS", "PARTS"]
 
 
 def _convolution(
@@ -104,9 +67,8 @@ def _selection(writer: Writer, part: Selection, value: Value) -> Value:
     if part.put is None:
         return writer.add("Gather", [value, writer.constant(part.take)], value.rank, axis=part.axis)
     sources = torch.full((part.width,), -1).index_copy(0, part.put, part.take)
-    added = [0] * 2 * value.rank
-    added[value.rank + part.axis] = 1
-    padded = writer.add("Pad", [value, writer.constant(torch.tensor(added))], value.rank)
+    one_after = [int(place == value.rank + part.axis) for place in range(2 * value.rank)]
+    padded = writer.add("Pad", [value, writer.constant(torch.tensor(one_after))], value.rank)
     return writer.add("Gather", [padded, writer.constant(sources)], value.rank, axis=part.axis)
 
 
@@ -180,25 +142,32 @@ def _flatten(writer: Writer, value: Value, start_dim: int = 0, end_dim: int = -1
 
 
 def _reshape(writer: Writer, value: Value, *sizes: Any) -> Value:
-    shape = [0 if size is SAMPLES else size for size in (sizes[0] if len(sizes) == 1 else sizes)]
-    if not all(isinstance(size, int) for size in shape) or SAMPLES in sizes[1:]:
-        raise NotLowered(f"a shape of {len(shape)} dimensions that is computed")
-    return writer.add("Reshape", [value, writer.constant(torch.tensor(shape))], len(shape))
+    """With as many samples as before, or as follows from the other sizes."""
+    shape = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
+    first, *others = shape
+    as_before = first is SAMPLES and value.batched
+    if not all(isinstance(size, int) for size in others) or not (as_before or isinstance(first, int)):
+        raise NotLowered("a shape that is computed")
+    found = writer.add(
+        "Reshape", [value, writer.constant(torch.tensor([0 if as_before else first, *others]))], len(shape)
+    )
+    return replace(found, batched=as_before)
 
 
 def _size(_writer: Writer, value: Value, dim: int | None = None) -> Samples:
-    if dim != 0 or value.held is not None:
+    if dim != 0 or not value.batched:
         raise NotLowered("a size that is not the batch's")
     return SAMPLES
 
 
 def _expand(writer: Writer, value: Value, *sizes: Any) -> Value:
     """One sample's value for as many as there are."""
-    if sizes[0] is not SAMPLES or any(size != -1 for size in sizes[1:]):
+    if len(sizes) != value.rank or sizes[0] is not SAMPLES or any(size != -1 for size in sizes[1:]):
         raise NotLowered("a value that is expanded otherwise than for every sample")
     batch = writer.add("Shape", [writer.pixels], 1, start=0, end=1)
     ones = writer.constant(torch.ones(value.rank - 1, dtype=torch.int64))
-    return writer.add("Expand", [value, writer.add("Concat", [batch, ones], 1, axis=0)], value.rank)
+    expanded = writer.add("Expand", [value, writer.add("Concat", [batch, ones], 1, axis=0)], value.rank)
+    return replace(expanded, batched=True)
 
 
 def _narrow(writer: Writer, value: Value, dim: int, start: int, length: int) -> Value:
@@ -223,63 +192,15 @@ def _of_two(writer: Writer, kind: str, *given: Any) -> Value:
     return writer.add(kind, values, max(value.rank for value in values))
 
 
-def _gelu(writer: Writer, value: Value, *, approximate: str = "none") -> Value:
-    return writer.add("Gelu", [value], value.rank, approximate=approximate)
-
-
-def _relu6(writer: Writer, value: Value, inplace: bool = False) -> Value:  # noqa: ARG001 # torch's
-    bounds = [writer.constant(torch.tensor(bound)) for bound in (0.0, 6.0)]
-    return writer.add("Clip", [value, *bounds], value.rank)
-
-
-def _silu(writer: Writer, value: Value, inplace: bool = False) -> Value:  # noqa: ARG001 # torch's
-    return writer.add("Mul", [value, writer.add("Sigmoid", [value], value.rank)], value.rank)
-
-
-def _leaky_relu(writer: Writer, value: Value, negative_slope: float = 0.01, inplace: bool = False) -> Value:  # noqa: ARG001 # torch's
-    return writer.add("LeakyRelu", [value], value.rank, alpha=negative_slope)
-
-
-def _elu(writer: Writer, value: Value, alpha: float = 1.0, inplace: bool = False) -> Value:  # noqa: ARG001 # torch's
-    return writer.add("Elu", [value], value.rank, alpha=alpha)
-
-
-def _of_one(kind: str, **attributes: Any) -> Callable[..., Value]:
-    """What a function of one value does; that it may overwrite it is torch's affair."""
-
-    def write(writer: Writer, value: Value, inplace: bool = False) -> Value:  # noqa: ARG001 # torch's
-        return writer.add(kind, [value], value.rank, **attributes)
-
-    return write
-
-
-def _part_of_one(kind: str, **attributes: Any) -> Callable[..., Value]:
-    write = _of_one(kind, **attributes)
-    return lambda writer, _part, value: write(writer, value)
-
-
 def _pair(size: Any) -> list[int]:
     return [size, size] if isinstance(size, int) else list(size)
 
 
-ACTIVATIONS = frozenset({F.relu6, F.silu, F.hardswish, F.leaky_relu, F.elu})
-"""Functions whose last argument may say that they overwrite what they read."""
-
-_HARD_SIGMOID = {"alpha": 1 / 6, "beta": 0.5}
-
 CALLS: Mapping[Any, Callable[..., Any]] = MappingProxyType(
     {
+        **activations.CALLS,
         torch.conv2d: _convolution,
         F.linear: _linear,
-        torch.relu: _of_one("Relu"),
-        torch.relu_: _of_one("Relu"),
-        torch.sigmoid: _of_one("Sigmoid"),
-        F.gelu: _gelu,
-        F.relu6: _relu6,
-        F.silu: _silu,
-        F.hardswish: _of_one("HardSwish"),
-        F.leaky_relu: _leaky_relu,
-        F.elu: _elu,
         torch.max_pool2d: _max_pool,
         F.max_pool2d: _max_pool,
         F.avg_pool2d: _average_pool,
@@ -288,7 +209,6 @@ CALLS: Mapping[Any, Callable[..., Any]] = MappingProxyType(
         torch.cat: _joined,
         operator.add: _sum,
         operator.mul: _product,
-        "relu": _of_one("Relu"),
         "size": _size,
         "reshape": _reshape,
         "flatten": _flatten,
@@ -303,20 +223,12 @@ CALLS: Mapping[Any, Callable[..., Any]] = MappingProxyType(
 
 PARTS: Mapping[type[nn.Module], Callable[..., Any]] = MappingProxyType(
     {
+        **activations.PARTS,
         Selection: _selection,
         nn.BatchNorm2d: _norm,
         nn.AvgPool2d: _average_pool_part,
         nn.AdaptiveAvgPool2d: lambda writer, part, image: _pool_to(writer, image, part.output_size),
         nn.Flatten: lambda writer, part, value: _flatten(writer, value, part.start_dim, part.end_dim),
-        nn.ReLU: _part_of_one("Relu"),
-        nn.ReLU6: lambda writer, _part, value: _relu6(writer, value),
-        nn.GELU: lambda writer, part, value: _gelu(writer, value, approximate=part.approximate),
-        nn.SiLU: lambda writer, _part, value: _silu(writer, value),
-        nn.Hardswish: _part_of_one("HardSwish"),
-        nn.LeakyReLU: lambda writer, part, value: _leaky_relu(writer, value, part.negative_slope),
-        nn.ELU: lambda writer, part, value: _elu(writer, value, part.alpha),
-        nn.Sigmoid: _part_of_one("Sigmoid"),
-        nn.Hardsigmoid: _part_of_one("HardSigmoid", **_HARD_SIGMOID),
     }
 )
 """By the kind of a layer, which comes first among the arguments."""

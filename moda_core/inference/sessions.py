@@ -11,30 +11,42 @@ from typing import Any
 import onnxruntime
 import torch
 from jaxtyping import Float32, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
+from moda_core.inference.components import Apart
 from moda_core.inference.lowering import LOGITS, MASKS, PIXELS, Lowered
 
-__all__ = ["Session"]
+__all__ = ["Refused", "Session"]
 
 _ONLY_FATAL = 4
+_BYTES_BESIDE = 128 * 1024
+"""What a session takes beside its file and weights, measured."""
 
 
-class Session(nn.Module):
+class Refused(Exception):
+    """A network that ONNX Runtime does not take; its words."""
+
+
+class Session(Apart):
     """A lowered network on the CPU, in the thread that calls it.
 
-    Each session would have threads of its own, and memory that it keeps between calls: of small models there may be
-    thousands. Large ones on many cores are faster in torch.
+    It has no threads of its own and keeps no memory between calls: of small models there may be thousands. Large ones
+    on many cores are faster in torch.
 
     Attributes:
         session: ONNX Runtime's.
-        size_bytes: of its weights.
+
+    Raises:
+        Refused: when it does not take the network.
     """
 
     def __init__(self, network: Lowered) -> None:
         super().__init__()
-        self.size_bytes = sum(weight.nbytes for weight in network.weights.values())
-        self.session = _session(network)
+        self.size_bytes = len(network.file) + sum(weight.nbytes for weight in network.weights.values()) + _BYTES_BESIDE
+        try:
+            self.session = _session(network)
+        except Exception as error:  # its errors have no class in common but this
+            raise Refused(f"ONNX Runtime does not take the network: {error}") from error
         self.eval()
 
     def forward(self, *given: Shaped[Tensor, "batch ..."]) -> Float32[Tensor, "batch classes"]:
@@ -51,4 +63,9 @@ def _session(network: Lowered) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     held = [onnxruntime.OrtValue.ortvalue_from_numpy(weight.numpy()) for weight in network.weights.values()]
     options.add_external_initializers(list(network.weights), held)
-    return onnxruntime.InferenceSession(network.file, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        network.file,
+        options,
+        providers=["CPUExecutionProvider"],
+        enable_fallback=False,  # which prints, and tries again
+    )

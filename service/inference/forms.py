@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import fields
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,8 @@ import torch
 from moda_core.data.images import fit
 from moda_core.errors import Cancelled, InvalidInput, ModaError, StorageFailure, Untraceable
 from moda_core.files import locked, write_atomically
-from moda_core.inference.executables import FORMS, Executable, Form, executable, inputs_of
+from moda_core.inference.components import inputs_of
+from moda_core.inference.executables import FORMS, Executable, Form, executable
 from moda_core.inference.forms import Choice, Pixels, candidates, choose
 from moda_core.inference.mixing import MixedModel
 from moda_core.modularity.models import Model, ModularModel
@@ -174,15 +176,23 @@ class Forms:
             "hardware": torch.cuda.get_device_name(self.device) if on_cuda else platform.machine(),
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
+            "onnxruntime": _version("onnxruntime"),
             "tried": candidates(self.device, self._allow),
         }
+
+
+def _version(distribution: str) -> str | None:
+    with suppress(PackageNotFoundError):
+        return version(distribution)
+    return None
 
 
 def _form_of(choice: dict[str, Any] | None, what: str | None = None) -> Form:
     """Of a root itself, or of what is made of it."""
     if choice is None:
         return "folded"
-    form: Form = ((choice[what] if what else None) or choice)["form"]
+    of_it = choice[what] if what else None
+    form: Form = (of_it or choice)["form"]
     return form
 
 

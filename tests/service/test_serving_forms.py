@@ -193,6 +193,26 @@ def test_it_is_told_when_another_form_is_chosen_than_was_made_so_far(
     assert told == ["d"] * (made != form)
 
 
+@pytest.mark.parametrize("what", ["composed", "mixed"])
+def test_it_is_told_when_only_what_is_made_of_a_root_has_another_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+):
+    told: list[str] = []
+
+    def choosing(*given: object, **options: object):
+        found = choose(*given, **options | {"rounds": 1})
+        made = {name: replace(getattr(found, name), form="folded") for name in ("composed", "mixed")}
+        return replace(found, form="folded", **made | {what: replace(made[what], form="plain")})
+
+    monkeypatch.setattr(serving_forms, "choose", choosing)
+    root, forms = modular_model(), Forms(tmp_path, "cpu", chosen=told.append)
+    forms.executable("d", root, root)
+    measured(forms)
+    forms.close()
+    assert told == ["d"]
+    assert forms.executable("d", root, compose(root, ["cat"])).form == ("plain" if what == "composed" else "folded")
+
+
 def test_what_does_not_have_the_chosen_form_is_folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(serving_forms, "choose", fixed("onnxruntime"))
     root, forms = modular_model(), Forms(tmp_path, "cpu")

@@ -13,6 +13,7 @@ from moda_core.errors import Cancelled
 from moda_core.inference import forms
 from moda_core.inference.executables import Executable, executable
 from moda_core.inference.forms import BF16_BOUND, candidates, choose
+from moda_core.inference.mixing import MixedModel
 from moda_core.modularity.composition import compose
 from moda_core.modularity.models import ActivationCounts, ModularModel, PatchedModel, TrainedModel
 from moda_core.specs import ArchitectureSpec, InputSpec
@@ -261,29 +262,72 @@ def test_where_every_form_breaks_there_is_no_choice():
         choose(modular(), rounds=1, build=build)
 
 
-def test_compositions_and_mixed_batches_have_forms_of_their_own():
-    """The root is slow in one form and what is composed of it in the other."""
+def slow_in(make, slow):
+    """Makes executables that are slow in the form that `slow` names for a model."""
 
     def build(model, form, device):
-        asked = executable(model, form, device)
-        slow = "plain" if len(asked.labels) == 4 else "folded"
-        return changed(asked, Slow) if form == slow else asked
+        asked = make(model, form, device)
+        if form == slow(model):
+            asked._run = Slow(asked._run)
+        return asked
 
-    choice = choose(modular(labels=("a", "b", "c", "d")), rounds=3, build=build)
+    return build
+
+
+@pytest.mark.parametrize("slow", ["plain", "folded"])
+def test_compositions_and_mixed_batches_have_forms_of_their_own(slow):
+    """The root is slow in one form, what is composed of it in the other, and the mixed in one of the two."""
+    build = slow_in(executable, lambda model: "folded" if model.composed else "plain")
+    choice = choose(modular(labels=tuple("abcd")), rounds=3, build=build, mix=slow_in(MixedModel, lambda _: slow))
     assert (choice.form, choice.composed.form) == ("folded", "plain")
-    assert choice.mixed.form in {"plain", "folded"}
+    assert choice.mixed.form == {"plain": "folded", "folded": "plain"}[slow]
     for made in (choice.composed, choice.mixed):
         assert {one.form for one in made.times} == {"plain", "folded"}
         assert all(one.single_ms > 0 and one.image_ms > 0 for one in made.times)
 
 
-def test_a_form_that_does_not_hold_is_not_taken_for_compositions_however_fast_it_is():
-    def build(model, form, device):
-        asked = executable(model, form, device)
-        return changed(asked, Slow) if form == "plain" else changed(asked, lambda _module: nn.Flatten())
+class Off(nn.Module):
+    """Wrong by a little, and fast."""
 
-    choice = choose(modular(), rounds=1, build=build)
-    assert (choice.form, choice.composed.form, choice.mixed.form) == ("plain", "plain", "plain")
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, *given):
+        return self.body(*given) * 1.01
+
+
+@pytest.mark.parametrize("wrong", ["root", "composed", "mixed"])
+def test_a_form_that_does_not_hold_is_not_taken_however_fast_it_is(wrong):
+    def off(make, name):
+        def build(model, form, device):
+            kind = "mixed" if make is MixedModel else "composed" if model.composed else "root"
+            asked = make(model, form, device)
+            if form == "plain":
+                asked._run = Slow(asked._run)
+            elif kind == name:
+                asked._run = Off(asked._run)
+            return asked
+
+        return build
+
+    choice = choose(modular(labels=tuple("abcd")), rounds=1, build=off(executable, wrong), mix=off(MixedModel, wrong))
+    found = {"root": choice.form, "composed": choice.composed.form, "mixed": choice.mixed.form}
+    expected = dict.fromkeys(found, "plain") if wrong == "root" else dict.fromkeys(found, "folded") | {wrong: "plain"}
+    assert found == expected
+
+
+def test_compositions_are_not_compiled_unless_the_root_is():
+    made = []
+
+    def build(model, form, device):
+        made.append((form, model.composed))
+        return executable(model, "folded" if form == "compiled" else form, device)
+
+    slow = slow_in(build, lambda _: "compiled")
+    choose(modular(labels=tuple("abcd")), rounds=1, allow=["compiled"], build=slow)
+    assert ("compiled", False) in made
+    assert ("compiled", True) not in made
 
 
 def test_a_form_that_compositions_cannot_have_is_left_out():

@@ -8,19 +8,20 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_networks import BLOCKS, SIZE, ActivatedHeads, Attention, Pooled, recipes, stack
+from random_networks import BLOCKS, SIZE, ActivatedHeads, Attention, Convolved, Flattened, Pooled, recipes, stack
 from torch import nn
 
 from benchmarks.drawn import drawn_model
 from moda_core.errors import InvalidInput
 from moda_core.inference import executables
+from moda_core.inference.components import Component
 from moda_core.inference.executables import can_lower, check_form, executable, lowered_component
 from moda_core.inference.folding import fold
 from moda_core.inference.graphs import calls_of, traced_calls
 from moda_core.inference.lowering import lowered
 from moda_core.inference.mixing import MixedModel, stacked, subset
-from moda_core.inference.operators import NotLowered
 from moda_core.inference.selection import Selection
+from moda_core.inference.values import NotLowered
 from moda_core.modularity.composition import compose
 from moda_core.modularity.models import TrainedModel
 from moda_core.specs import ArchitectureSpec, InputSpec
@@ -32,6 +33,7 @@ NAMES = [
     "torchvision/regnet_x_400mf", "torchvision/inception_v3",
 ]  # fmt: skip
 CONVOLUTIONAL = [block for block in BLOCKS if block not in {ActivatedHeads, Attention}]
+HEADS = [Pooled, Flattened, Convolved]
 RULE = InputSpec(image_size=SIZE, channels=3, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 
 
@@ -49,7 +51,7 @@ def folded_calls(network):
 def answers(calls_again, pixels, rule=RULE):
     """What the lowered calls and the folded ones give."""
     with torch.inference_mode():
-        folded = executables.Component(rule, calls_again().program(), torch.float32)(pixels)
+        folded = Component(rule, calls_again().program(), torch.float32)(pixels)
     return lowered_component(rule, calls_again())(pixels), folded
 
 
@@ -63,7 +65,7 @@ def of_network(network, pixels):
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-@given(recipes(CONVOLUTIONAL), st.integers(0, 2**31), st.sampled_from([1, 2, 5]))
+@given(recipes(CONVOLUTIONAL, HEADS), st.integers(0, 2**31), st.sampled_from([1, 2, 5]))
 def test_random_networks_give_the_folded_ones_logits(recipe, seed, count):
     of_network(stack(*recipe), drawn(seed, count))
 
@@ -141,28 +143,51 @@ class Called(nn.Module):
     def __init__(self, call):
         super().__init__()
         self.part, self.call = nn.Conv2d(3, 4, 3), call
+        self.weight, self.number = nn.Parameter(torch.ones(2, 4, 1, 1)), nn.Parameter(torch.ones(3))
+        self.linear, self.coarse = nn.Linear(6, 2), nn.Parameter(torch.ones(4, 1, 1).half())
 
     def forward(self, image):
-        return self.call(self.part(image)).flatten(1)
+        return self.call(self, self.part(image))
 
 
 REFUSED = {
-    "rounds sizes up": lambda value: nn.functional.max_pool2d(value, 2, ceil_mode=True),
-    "divides by a number": lambda value: nn.functional.avg_pool2d(value, 2, divisor_override=3),
-    "a pool to": lambda value: nn.functional.adaptive_avg_pool2d(value, 2),
-    "no operator": lambda value: torch.cumsum(value, 1),
-    "other arguments": lambda value: torch.cat([value, value], dim=1, out=None),
-    "flattened from 2": lambda value: value.flatten(2),
-    "not the batch's": lambda value: value.reshape(value.size(0), value.size(1), -1),
-    "computed weight": lambda value: nn.functional.conv2d(value, torch.relu(value[:4]), None),
-    "dimensions": lambda value: nn.functional.linear(value, torch.ones(2, value.size(0))),
+    "rounds sizes up": lambda _, value: nn.functional.max_pool2d(value, 2, ceil_mode=True),
+    "number of its own": lambda _, value: nn.functional.avg_pool2d(value, 2, divisor_override=3),
+    "a pool to": lambda _, value: nn.functional.adaptive_avg_pool2d(value, 2),
+    "no operator is known": lambda _, value: torch.cumsum(value, 1),
+    "other arguments": lambda _, value: torch.cat([value, value], dim=1, out=None),
+    "flattened from 2": lambda _, value: value.flatten(2),
+    "not the batch's": lambda _, value: value.reshape(value.size(0), value.size(1), -1),
+    "computed weight": lambda part, value: nn.functional.conv2d(value, torch.relu(part.weight * value.mean((0, 2, 3)))),
+    "linear layer": lambda part, value: part.linear(value),
+    "shape that is computed": lambda _, value: value.reshape(4, value.size(0), -1),
+    "otherwise than for every": lambda part, value: part.number.expand(value.size(0), -1),
+    "a tensor of torch.float16": lambda part, value: value * part.coarse,
 }
 
 
 @pytest.mark.parametrize("said", REFUSED)
 def test_what_onnx_has_otherwise_is_refused(said):
-    with pytest.raises(NotLowered):
+    with pytest.raises(NotLowered, match=said):
         lowered(RULE, folded_calls(Called(REFUSED[said])))
+
+
+def test_sizes_of_what_is_no_batch_any_more_are_refused():
+    """ONNX takes a size of the value that is reshaped, torch that of the image."""
+    calls = folded_calls(Called(lambda _, value: value.reshape(-1, 9).reshape(value.size(0), -1)))
+    with pytest.raises(NotLowered, match="shape that is computed"):
+        lowered(RULE, calls)
+
+
+def test_one_samples_value_is_spread_over_the_batch():
+    network = Called(lambda part, value: (part.weight.expand(value.size(0), -1, -1, -1) * value).flatten(1))
+    network.weight.data = torch.randn(1, 4, 1, 1)
+    of_network(network, drawn(10))
+
+
+def test_what_onnx_runtime_does_not_take_is_refused_in_its_words():
+    with pytest.raises(InvalidInput, match="ONNX Runtime does not take"):
+        lowered_component(RULE, folded_calls(Called(lambda _, value: value.narrow(1, 0, 4) + value.reshape(-1, 7))))
 
 
 def test_a_network_with_other_operators_does_not_have_the_form():
@@ -179,7 +204,14 @@ def test_large_weights_stay_outside_the_file_and_each_is_there_once():
     found = lowered(RULE, folded_calls(network))
     assert [tuple(weight.shape) for weight in found.weights.values()] == [(16, 16, 3, 3)]
     assert len(found.file) < 4096
-    assert lowered_component(RULE, folded_calls(network)).size_bytes == 16 * 16 * 9 * 4
+
+
+def test_what_a_session_takes_is_counted_however_small_its_weights_are():
+    small = lowered_component(RULE, folded_calls(nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten())))
+    model = drawn_model("resnet18", seed=0)
+    folded = executable(model).size_bytes
+    assert small.size_bytes > 100_000
+    assert folded < executable(model, "onnxruntime").size_bytes < 1.01 * folded
 
 
 def test_the_network_that_was_lowered_stays_as_it_was():
