@@ -31,6 +31,7 @@ from benchmarks.endurance.loads import OK, TOO_MANY, Tally, closed_loop, open_lo
 from benchmarks.endurance.samples import Sample, sample
 from benchmarks.endurance.service import Service, served
 from benchmarks.serving.models import picture, trained_model
+from benchmarks.serving.ourselves import chosen_form
 from moda_core.storage.artifacts import encode
 from moda_core.storage.registry import Registry
 from service.admission import admit
@@ -148,6 +149,8 @@ def overload(plan: Plan) -> Overloaded:
 
 async def _measured(service: Service, plan: Plan) -> Overloaded:
     alone, capacity, offered = Tally(), Tally(), Tally()
+    await closed_loop(service.port, itertools.repeat(_PREDICT, 1), 1, Tally())
+    await asyncio.to_thread(chosen_form, service.url, _MODEL)  # it is measured beside the first requests
     await closed_loop(service.port, itertools.repeat(_PREDICT, _ALONE), 1, alone)
     await closed_loop(service.port, _for_seconds(plan.capacity_s), plan.max_queue, capacity)
     before = sample(service.pid)
