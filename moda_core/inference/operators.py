@@ -193,7 +193,11 @@ def _of_two(writer: Writer, kind: str, *given: Any) -> Value:
 
 
 def _pair(size: Any) -> list[int]:
-    return [size, size] if isinstance(size, int) else list(size)
+    """A size for height and one for width."""
+    pair = [size, size] if isinstance(size, int) else list(size)
+    if len(pair) != 2:
+        raise NotLowered(f"{size} for height and width")
+    return pair
 
 
 CALLS: Mapping[Any, Callable[..., Any]] = MappingProxyType(

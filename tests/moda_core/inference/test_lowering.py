@@ -160,6 +160,7 @@ REFUSED = {
     "not the batch's": lambda _, value: value.reshape(value.size(0), value.size(1), -1),
     "computed weight": lambda part, value: nn.functional.conv2d(value, torch.relu(part.weight * value.mean((0, 2, 3)))),
     "linear layer": lambda part, value: part.linear(value),
+    "for height and width": lambda _, value: nn.functional.max_pool2d(value, (2,)),
     "shape that is computed": lambda _, value: value.reshape(4, value.size(0), -1),
     "otherwise than for every": lambda part, value: part.number.expand(value.size(0), -1),
     "a tensor of torch.float16": lambda part, value: value * part.coarse,
