@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks.conditions import Report, conditions, parser
 from benchmarks.drawn import REPORTED, drawn_model
 from moda_core.errors import InvalidInput
-from moda_core.inference.executables import Executable, Form, executable
+from moda_core.inference.executables import FORMS, Executable, Form, executable
 from moda_core.inference.forms import candidates
 from moda_core.modularity.composition import check_composable, compose
 from moda_core.modularity.measures import composition_size, module_measures
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         "--forms",
         nargs="+",
         default=[form for form in candidates("cpu") if form != "plain"],
-        choices=["plain", "folded", "packed", "onnxruntime", "bf16", "compiled"],
+        choices=[form for form in FORMS if form != "captured"],
     )
     options.add_argument("--rounds", type=int, default=9)
     options.add_argument("--seed", type=int, default=0)

@@ -68,11 +68,8 @@ def tenants_lines(model: ModularModel, plan: Plan, scratch: Path) -> tuple[list[
     image = picture(model.input.image_size, plan.seed)
     streams = {"whole model": requests_for([()], image), f"{plan.subsets} subsets": requests_for(subsets, image)}
     with service(model, scratch) as found:
-        for requests in streams.values():
-            _load(found, requests, plan)
-        chosen_form(
-            found.url, _MODEL
-        )  # that is measured beside the first requests; later ones meet the forms that were chosen
+        _load(found, streams["whole model"], plan)
+        chosen_form(found.url, _MODEL)  # it is measured beside the first requests
         for requests in streams.values():
             _load(found, requests, plan)
         lines = [

@@ -194,12 +194,12 @@ def lowered_component(rule: InputSpec, calls: Calls, kept: Int64[Tensor, "kept"]
         InvalidInput: for a network with calls for which no operator is known, or that ONNX Runtime does not take.
     """
     from moda_core.inference.lowering import lowered
-    from moda_core.inference.sessions import Refused, Session
+    from moda_core.inference.sessions import Session
     from moda_core.inference.values import NotLowered
 
     try:
         return Session(lowered(rule, calls, kept))
-    except (NotLowered, Refused) as error:
+    except NotLowered as error:
         raise InvalidInput("form", "onnxruntime", str(error), "choose folded") from error
 
 

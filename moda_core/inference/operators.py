@@ -39,9 +39,7 @@ def _convolution(
         "Conv",
         [image, weight, bias],
         4,
-        kernel_shape=list(weight.held.shape[2:]),
-        strides=_pair(stride),
-        pads=2 * _pair(padding),
+        **_window(weight.held.shape[2:], stride, padding),
         dilations=_pair(dilation),
         group=groups,
     )
@@ -88,9 +86,7 @@ def _max_pool(
         "MaxPool",
         [image],
         4,
-        kernel_shape=_pair(kernel_size),
-        strides=_pair(stride or kernel_size),
-        pads=2 * _pair(padding),
+        **_window(kernel_size, stride or kernel_size, padding),
         dilations=_pair(dilation),
     )
 
@@ -111,9 +107,7 @@ def _average_pool(
         "AveragePool",
         [image],
         4,
-        kernel_shape=_pair(kernel_size),
-        strides=_pair(stride or kernel_size),
-        pads=2 * _pair(padding),
+        **_window(kernel_size, stride or kernel_size, padding),
         count_include_pad=int(count_include_pad),
     )
 
@@ -190,6 +184,11 @@ def _sum(writer: Writer, one: Any, other: Any) -> Value:
 def _of_two(writer: Writer, kind: str, *given: Any) -> Value:
     values = [one if isinstance(one, Value) else writer.constant(torch.tensor(float(one))) for one in given]
     return writer.add(kind, values, max(value.rank for value in values))
+
+
+def _window(kernel_size: Any, stride: Any, padding: Any) -> dict[str, list[int]]:
+    """What moves over an image, and how."""
+    return {"kernel_shape": _pair(kernel_size), "strides": _pair(stride), "pads": 2 * _pair(padding)}
 
 
 def _pair(size: Any) -> list[int]:

@@ -15,16 +15,13 @@ from torch import Tensor
 
 from moda_core.inference.components import Apart
 from moda_core.inference.lowering import LOGITS, MASKS, PIXELS, Lowered
+from moda_core.inference.values import NotLowered
 
-__all__ = ["Refused", "Session"]
+__all__ = ["Session"]
 
 _ONLY_FATAL = 4
 _BYTES_BESIDE = 128 * 1024
 """What a session takes beside its file and weights, measured."""
-
-
-class Refused(Exception):
-    """A network that ONNX Runtime does not take; its words."""
 
 
 class Session(Apart):
@@ -37,7 +34,7 @@ class Session(Apart):
         session: ONNX Runtime's.
 
     Raises:
-        Refused: when it does not take the network.
+        NotLowered: when it does not take the network, in its words.
     """
 
     def __init__(self, network: Lowered) -> None:
@@ -46,7 +43,7 @@ class Session(Apart):
         try:
             self.session = _session(network)
         except Exception as error:  # its errors have no class in common but this
-            raise Refused(f"ONNX Runtime does not take the network: {error}") from error
+            raise NotLowered(f"ONNX Runtime does not take the network: {error}") from error
         self.eval()
 
     def forward(self, *given: Shaped[Tensor, "batch ..."]) -> Float32[Tensor, "batch classes"]:

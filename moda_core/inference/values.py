@@ -12,7 +12,7 @@ __all__ = ["SAMPLES", "NotLowered", "Samples", "Value", "Writer"]
 
 
 class NotLowered(Exception):
-    """A call for which no operator is known."""
+    """A call for which no operator is known, or a network that ONNX Runtime does not take."""
 
 
 @dataclass(frozen=True)

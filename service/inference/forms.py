@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import fields
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -176,15 +176,9 @@ class Forms:
             "hardware": torch.cuda.get_device_name(self.device) if on_cuda else platform.machine(),
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
-            "onnxruntime": _version("onnxruntime"),
+            "onnxruntime": version("onnxruntime"),
             "tried": candidates(self.device, self._allow),
         }
-
-
-def _version(distribution: str) -> str | None:
-    with suppress(PackageNotFoundError):
-        return version(distribution)
-    return None
 
 
 def _form_of(choice: dict[str, Any] | None, what: str | None = None) -> Form:
